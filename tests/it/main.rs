@@ -19,6 +19,7 @@ mod config;
 mod cut_through;
 mod demo;
 mod docs;
+mod failover;
 mod health;
 mod house;
 mod ids;

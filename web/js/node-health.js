@@ -22,6 +22,8 @@ export function numbers({ running, meetings, downloads_under_way: serving }) {
 
 const SETTINGS_OF = {
   main_server_unreachable: "mainServerIp",
+  main_servers_unreachable: "mainServers",
+  main_server_failover: "mainServers",
   poll_failed: "mainServerIp",
   storage_error: "storage.path",
   storage_nearly_full: "storage.maxSize",

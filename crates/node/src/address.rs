@@ -7,7 +7,7 @@ use std::{
 
 use edge_mirror_base::tasks;
 use edge_mirror_http::listen;
-use edge_mirror_settings::{Config, authority, literal, scheme};
+use edge_mirror_settings::{Config, MainServer, authority, literal, scheme};
 use ipnet::IpNet;
 use tokio::net::lookup_host;
 
@@ -20,10 +20,17 @@ pub struct AdvertisedAddress {
     pub(crate) warnings: Vec<AddressWarning>,
 }
 
-/// Returns the address of a node that listens on `host`. Detected each time:
+/// The main server with this base URL; the first one if it is not listed any more.
+pub(crate) fn main_server_at<'a>(config: &'a Config, base_url: &str) -> &'a MainServer {
+    let index = config.fleet().position(base_url).unwrap_or_default();
+    &config.main_servers()[index]
+}
+
+/// Returns the address of a node that listens on `host`, for this main server. Detected each time:
 /// interfaces and routes come and go.
 pub(crate) async fn advertised_address(
     config: &Config,
+    server: &MainServer,
     host: IpAddr,
     listening_port: u16,
 ) -> io::Result<AdvertisedAddress> {
@@ -47,7 +54,7 @@ pub(crate) async fn advertised_address(
         let own = match chosen {
             Some(chosen) => chosen,
             None => {
-                let (own, main_server) = route(config).await?;
+                let (own, main_server) = route(server).await?;
                 towards = Some(main_server);
                 own
             }
@@ -55,9 +62,9 @@ pub(crate) async fn advertised_address(
         own.to_string()
     };
     let address = authority(&advertised, port);
-    if literal(&advertised).is_some_and(is_private) && main_server_is_public(config, towards).await
+    if literal(&advertised).is_some_and(is_private) && main_server_is_public(server, towards).await
     {
-        let main_server = config.main_server().to_owned();
+        let main_server = server.to_string();
         warnings.push(AddressWarning::Private { address: address.clone(), main_server });
     }
     Ok(AdvertisedAddress { address, warnings })
@@ -67,6 +74,7 @@ pub(crate) async fn advertised_address(
 /// advertised one may be for tablets outside.
 pub(crate) async fn relay_address(
     config: &Config,
+    server: &MainServer,
     host: IpAddr,
     listening_port: u16,
 ) -> io::Result<String> {
@@ -74,7 +82,7 @@ pub(crate) async fn relay_address(
         return Ok(configured);
     }
     let own = match host.is_unspecified() {
-        true => route(config).await?.0,
+        true => route(server).await?.0,
         false => host,
     };
     Ok(authority(&own.to_string(), listening_port))
@@ -82,7 +90,9 @@ pub(crate) async fn relay_address(
 
 /// The panel's URL: at the address that tablets use, if that is known.
 pub async fn panel(config: &Config, host: IpAddr, listening_port: u16) -> String {
-    let known = advertised_address(config, host, listening_port).await.map(|known| known.address);
+    let server = main_server_at(config, config.main_server());
+    let known = advertised_address(config, server, host, listening_port).await;
+    let known = known.map(|known| known.address);
     let here = || authority(&Ipv4Addr::LOCALHOST.to_string(), listening_port);
     let scheme = scheme(config.tls_files().is_some());
     format!("{scheme}://{}/static/index.html", known.unwrap_or_else(|_| here()))
@@ -137,28 +147,28 @@ fn is_private(address: IpAddr) -> bool {
 
 /// True only if all its addresses are public: one that is reachable from inside may
 /// be the one in use. Without an address there is no warning.
-async fn main_server_is_public(config: &Config, towards: Option<IpAddr>) -> bool {
+async fn main_server_is_public(server: &MainServer, towards: Option<IpAddr>) -> bool {
     match towards {
         Some(address) => !is_private(address),
-        None => main_server(config).await.is_ok_and(|all| {
+        None => addresses(server).await.is_ok_and(|all| {
             !all.is_empty() && !all.iter().any(|address| is_private(address.ip()))
         }),
     }
 }
 
-async fn main_server(config: &Config) -> io::Result<Vec<SocketAddr>> {
-    if let Some(address) = literal(&config.main_server_ip) {
-        return Ok(vec![SocketAddr::new(address, config.main_server_port)]);
+async fn addresses(server: &MainServer) -> io::Result<Vec<SocketAddr>> {
+    if let Some(address) = literal(&server.host) {
+        return Ok(vec![SocketAddr::new(address, server.port)]);
     }
-    let found = lookup_host((config.main_server_ip.as_str(), config.main_server_port)).await?;
+    let found = lookup_host((server.host.as_str(), server.port)).await?;
     Ok(found.collect())
 }
 
 /// The source address of packets to the main server, and its own.
-async fn route(config: &Config) -> io::Result<(IpAddr, IpAddr)> {
+async fn route(server: &MainServer) -> io::Result<(IpAddr, IpAddr)> {
     let mut failure = None;
     // IPv4 first: every tablet has that.
-    let mut targets = main_server(config).await?;
+    let mut targets = addresses(server).await?;
     targets.sort_by_key(SocketAddr::is_ipv6);
     for target in targets {
         match listen::local_address_for(target).await {
@@ -166,7 +176,7 @@ async fn route(config: &Config) -> io::Result<(IpAddr, IpAddr)> {
             Err(error) => failure = Some(error),
         }
     }
-    let host = &config.main_server_ip;
+    let host = &server.host;
     Err(failure.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
 }
 
@@ -187,7 +197,9 @@ mod tests {
     }
 
     async fn told(document: serde_json::Value, host: IpAddr) -> String {
-        advertised_address(&config(document), host, 8001).await.unwrap().address
+        let config = config(document);
+        let server = main_server_at(&config, config.main_server());
+        advertised_address(&config, server, host, 8001).await.unwrap().address
     }
 
     #[tokio::test]
@@ -229,7 +241,7 @@ mod tests {
     async fn an_interface_that_is_not_there_is_told_and_the_route_decides() {
         let config = config(json!({"mainServerIp": "127.0.0.1", "advertiseInterface": "no-such0"}));
         let AdvertisedAddress { address, warnings } =
-            advertised_address(&config, ANY, 8001).await.unwrap();
+            advertised_address(&config, &config.main_servers()[0], ANY, 8001).await.unwrap();
         assert_eq!(address, "127.0.0.1:8001");
         let [AddressWarning::Interface { name, there }] = warnings.as_slice() else {
             panic!("{warnings:?}")
@@ -277,7 +289,8 @@ mod tests {
             let config = config(
                 json!({"publicIp": own, "usePublicAddress": true, "mainServerIp": main_server}),
             );
-            let warnings = advertised_address(&config, ANY, 8001).await.unwrap().warnings;
+            let server = &config.main_servers()[0];
+            let warnings = advertised_address(&config, server, ANY, 8001).await.unwrap().warnings;
             let private =
                 warnings.iter().any(|warning| matches!(warning, AddressWarning::Private { .. }));
             assert_eq!(private, doubted, "{own} {main_server}: {warnings:?}");

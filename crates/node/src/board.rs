@@ -22,6 +22,7 @@ use edge_mirror_http::{
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, HeartbeatNotice, UnservedMeeting,
     extension::RelaySection,
+    fleet::FleetOrigins,
     package::{PackageId, Sha256},
 };
 use edge_mirror_store::{Store, StoredPackage};
@@ -107,7 +108,7 @@ impl SyncRequests {
 /// Relaying as the current main server arranges it; others than ours say nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MainServerPlan {
-    /// Its base URL.
+    /// The fleet's identity.
     pub origin: String,
     pub section: Option<RelaySection>,
 }
@@ -116,6 +117,8 @@ pub struct MainServerPlan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     pub(crate) registered: bool,
+    /// Base URL of the main server that knows the node.
+    pub(crate) registered_at: Option<String>,
     /// `ip:port` as reported to the main server.
     pub address: Option<String>,
     pub(crate) last_ok: Option<UnixMillis>,
@@ -159,9 +162,9 @@ impl fmt::Display for AddressWarning {
 pub struct SyncState {
     /// Counts well-formed, complete answers: deletion needs them.
     pub answers: u64,
-    /// Base URL of the main server that answered; another one's answers do not
-    /// count for this one's meetings.
-    pub origin: String,
+    /// The fleet whose main server answered; another one's answers do not count for this
+    /// one's meetings.
+    pub fleet: FleetOrigins,
     pub token: String,
     pub(crate) polled_ok: Option<UnixMillis>,
     pub(crate) poll_error: Option<Fault>,
@@ -199,7 +202,7 @@ impl SyncState {
     /// server that has just started does not say yet which ones are.
     pub(crate) fn is_kept_for_start(&self, stored: &StoredPackage) -> bool {
         let Some(id) = stored.manifest.key.package() else { return false };
-        if self.active.contains(id) || !stored.is_from_origin(&self.origin) {
+        if self.active.contains(id) || !stored.is_of_fleet(&self.fleet) {
             return false;
         }
         match self.is_prestage_known {

@@ -48,7 +48,7 @@ use tracing::warn;
 use crate::{
     board::{PullEnd, StatusBoard},
     siblings::SiblingDirectory,
-    upstream::Connector,
+    upstream::{Connector, MainServerInUse},
 };
 use admission::{ClientWaiters, WaitPermit};
 pub use error::{PullError, PullReason};
@@ -208,7 +208,7 @@ impl Fetch {
     pub fn get_if_open(&self, id: &str) -> Option<OpenedPackage> {
         let package = self.inner.board.store.peek().get_if_open(id)?;
         let is_given = !package.0.manifest.withheld
-            && package.0.is_from_origin(self.inner.settings.peek().main_server());
+            && package.0.is_of_fleet(self.inner.settings.peek().fleet());
         is_given.then_some(package)
     }
 
@@ -216,7 +216,7 @@ impl Fetch {
     async fn open(&self, id: &PackageId) -> Result<Option<OpenedPackage>, StoreError> {
         let found = self.inner.board.store().package(id).await?;
         let config = self.inner.settings.current();
-        Ok(found.filter(|(stored, _)| stored.is_from_origin(config.main_server())))
+        Ok(found.filter(|(stored, _)| stored.is_of_fleet(config.fleet())))
     }
 
     /// Begins a flight, or joins the one under way.
@@ -264,7 +264,7 @@ impl Fetch {
         if !state.flights.contains_key(id) {
             // A flight that has just ended left one of these two.
             let stored = self.inner.board.store().get(id);
-            if stored.is_some_and(|stored| stored.is_from_origin(config.main_server())) {
+            if stored.is_some_and(|stored| stored.is_of_fleet(config.fleet())) {
                 return Ok(None);
             }
             if let Some(error) = state.refusals.get(id, Instant::now()) {
@@ -351,6 +351,16 @@ impl Fetch {
         if let Some(flight) = state.flights.get(id) {
             flight.wake();
         }
+    }
+
+    /// The main server that is asked now, and those that do not answer.
+    pub(crate) fn main_server_in_use(&self) -> MainServerInUse {
+        self.inner.connector.in_use().borrow().clone()
+    }
+
+    /// Changes of the main server in use because one did not answer.
+    pub(crate) fn failovers(&self) -> u64 {
+        self.inner.connector.failovers()
     }
 
     /// Recent refusals to clients, with their errors.

@@ -158,6 +158,8 @@ impl Node {
         node.spawn_until_end("certificates", certificates.run());
         let found_siblings = discovery::run(state.fetch.siblings().clone(), connector.clone());
         node.spawn_until_end("sibling discovery", found_siblings);
+        let recheck = upstream::recheck::run(node.settings.clone(), connector.clone());
+        node.spawn_until_end("main server check", recheck);
         node.spawn_workers(connector, &state, found.unverified);
         Ok(node)
     }

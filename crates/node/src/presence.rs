@@ -11,13 +11,13 @@
 mod change;
 mod failed;
 mod load;
+mod report;
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,12 +25,7 @@ use std::{
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::{delivery::Traffic, limits::Limit};
-use edge_mirror_protocol::{
-    Cause, Fault, Heartbeat, HeartbeatNotice, HeldPackage, LoadReport, MeetingRef, NodeReport,
-    Registration, Unregistration,
-    package::PackageId,
-    relay::{PullReport, RelayReport},
-};
+use edge_mirror_protocol::{Fault, HeartbeatNotice, Registration, Unregistration};
 use edge_mirror_settings::{Config, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,8 +37,8 @@ use load::LoadMeter;
 use super::address::{self, AdvertisedAddress};
 use crate::{
     board::{self, AddressWarning, CallResult, StatusBoard},
-    fetch::{Fetch, PullPhase, PullProgress},
-    upstream::{Connector, Upstream},
+    fetch::Fetch,
+    upstream::{Connector, FailoverRound, NextTry, Upstream, UpstreamError},
 };
 
 /// While it pulls, a node says so often how far it is: our main server arranges by that
@@ -69,6 +64,12 @@ pub(super) struct PresenceWorker {
     pub(crate) load: Mutex<LoadMeter>,
 }
 
+/// A heartbeat that failed, and the time of the next one.
+struct HeartbeatFailure {
+    fault: Fault,
+    next: NextTry,
+}
+
 /// The node's registration.
 #[derive(Clone)]
 struct RegisteredAs {
@@ -84,22 +85,32 @@ impl PresenceWorker {
     pub(super) async fn run(self, end: CancellationToken) {
         let mut registered_as = None;
         let (mut failures, mut check) = (0, true);
+        let mut round = FailoverRound::default();
         while !end.is_cancelled() {
             if self.board.is_running() {
                 let (mut reported, began) = (self.board.sync.borrow().clone(), Instant::now());
                 let before = self.settings.current();
                 let outcome = {
-                    let heartbeat =
-                        pin!(self.send_heartbeat(&mut registered_as, &mut reported, check));
+                    let heartbeat = pin!(self.send_heartbeat(
+                        &mut registered_as,
+                        &mut round,
+                        &mut reported,
+                        check
+                    ));
                     self.finish_or_abandon(heartbeat, &before, &end).await
                 };
                 let Some(outcome) = outcome else {
                     (failures, check) = (0, true);
                     continue;
                 };
-                failures =
-                    if self.record_outcome(&registered_as, outcome) { 0 } else { failures + 1 };
+                let next = outcome.as_ref().err().map(|failure| failure.next);
+                let outcome = outcome.map_err(|failure| failure.fault);
+                let is_good = self.record_outcome(&registered_as, outcome);
                 check = true;
+                if next == Some(NextTry::AtOnce) {
+                    continue;
+                }
+                failures = if is_good { 0 } else { failures + 1 };
                 let config = self.settings.current();
                 let pause = match failures == 0 && self.reports_progress() {
                     true => PROGRESS_PAUSE,
@@ -111,6 +122,7 @@ impl PresenceWorker {
                         check = self.needs_check(&reported, change);
                     }
                     () = self.wait_for_stop_or_change(&before) => {}
+                    () = self.wait_for_failover(&registered_as), if failures == 0 => {}
                     () = end.cancelled() => {}
                 }
             } else {
@@ -150,28 +162,32 @@ impl PresenceWorker {
     async fn send_heartbeat(
         &self,
         registered_as: &mut Option<RegisteredAs>,
+        round: &mut FailoverRound,
         reported: &mut Arc<board::SyncState>,
         check: bool,
-    ) -> Result<HeartbeatNotice, Fault> {
+    ) -> Result<HeartbeatNotice, HeartbeatFailure> {
         let config = self.settings.current();
         let upstream = self.connector.upstream(&config);
+        // At another main server of the fleet, it is the same registration.
         let here = |s: &RegisteredAs| {
-            s.upstream.origin() == upstream.origin() && s.node_id == config.node_id
+            config.fleet().contains(s.upstream.base_url()) && s.node_id == config.node_id
         };
         if registered_as.as_ref().is_some_and(|registered_as| !here(registered_as)) {
             self.unregister(registered_as).await;
         }
         let port = *self.board.port.borrow();
-        let address = address::advertised_address(&config, self.host, port);
+        let server = address::main_server_at(&config, upstream.base_url());
+        let address = address::advertised_address(&config, server, self.host, port);
         let address = tokio::time::timeout(limit(&config), address).await;
         let address = address.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
-            let server = &config.main_server_ip;
-            let text = format!("no route to the main server {server}: {error}");
-            Fault { cause: Cause::Unreachable, text }
+            let asked = format!("no route to the main server {}", server.host);
+            let error =
+                UpstreamError::Unreachable { asked, cause: error.to_string(), refused: false };
+            self.failure(round, &upstream, &error)
         })?;
         let AdvertisedAddress { address, warnings } = address;
         self.publish_address(&address, warnings);
-        let for_siblings = address::relay_address(&config, self.host, port);
+        let for_siblings = address::relay_address(&config, server, self.host, port);
         let for_siblings = tokio::time::timeout(limit(&config), for_siblings).await;
         // Without one, siblings use the advertised address.
         let for_siblings = for_siblings.ok().and_then(Result::ok).or(Some(address.clone()));
@@ -181,7 +197,12 @@ impl PresenceWorker {
             changed
         });
         let limit = limit(&config);
-        if registered_as.as_ref().is_none_or(|known| !known.fresh || known.address != address) {
+        let is_known_there = |known: &RegisteredAs| {
+            known.fresh
+                && known.address == address
+                && known.upstream.base_url() == upstream.base_url()
+        };
+        if !registered_as.as_ref().is_some_and(is_known_there) {
             let (node_id, status) = (config.node_id.clone(), "online".to_owned());
             let body = Registration { node_id: node_id.clone(), address: address.clone(), status };
             // Noted before it is sent: a request whose answer is never read may
@@ -193,9 +214,10 @@ impl PresenceWorker {
                 fresh: false,
             };
             *registered_as = Some(new.clone());
-            upstream.register(&body, limit).await.map_err(|error| error.fault())?;
-            let (origin, node_id) = (upstream.origin(), &new.node_id);
-            info!("registered at {origin} as {node_id}, reachable at {address}");
+            let registering = upstream.register(&body, limit).await;
+            registering.map_err(|error| self.failure(round, &upstream, &error))?;
+            let (base_url, node_id) = (upstream.base_url(), &new.node_id);
+            info!("registered at {base_url} as {node_id}, reachable at {address}");
             new.fresh = true;
             *registered_as = Some(new);
         }
@@ -213,12 +235,33 @@ impl PresenceWorker {
         if left_out > 0 && !was_cut {
             warn!("there are too many meetings for one heartbeat: {left_out} entries are left out");
         }
-        upstream.heartbeat(&heartbeat, limit).await.map_err(|error| {
+        let notice = upstream.heartbeat(&heartbeat, limit).await.map_err(|error| {
             if let Some(registered_as) = registered_as {
                 registered_as.fresh = false;
             }
-            error.fault()
-        })
+            self.failure(round, &upstream, &error)
+        })?;
+        self.connector.note_answer(round, &upstream);
+        Ok(notice)
+    }
+
+    fn failure(
+        &self,
+        round: &mut FailoverRound,
+        upstream: &Upstream,
+        error: &UpstreamError,
+    ) -> HeartbeatFailure {
+        let next = self.connector.after_failure(round, upstream, error);
+        HeartbeatFailure { fault: error.fault(), next }
+    }
+
+    /// Waits until another main server is in use than the one that knows the node.
+    async fn wait_for_failover(&self, registered_as: &Option<RegisteredAs>) {
+        let Some(registered_as) = registered_as else { return std::future::pending().await };
+        let turn = registered_as.upstream.turn();
+        let mut in_use = self.connector.in_use();
+        // The sender is the connector's, which is alive.
+        let _ = in_use.wait_for(|in_use| in_use.turn != turn).await;
     }
 
     /// Shown even without an answer: an operator checks it first.
@@ -251,89 +294,18 @@ impl PresenceWorker {
         let _ = tokio::time::timeout(limit, sync.wait_for(|sync| sync.checked >= number)).await;
     }
 
-    fn heartbeat(&self, config: &Config, address: String, sync: &board::SyncState) -> Heartbeat {
-        let store = self.board.store();
-        let meeting = |m: &edge_mirror_protocol::ActiveMeeting| MeetingRef {
-            id: m.id.to_string(),
-            title: m.title.clone(),
-        };
-        let packages: Vec<_> = sync
-            .active
-            .iter()
-            .filter_map(|meeting| Some((store.get(&meeting.id)?, sync.listed.get(&meeting.id)?)))
-            .filter(|(held, listed)| held.manifest.sha256 == **listed)
-            .map(|(held, _)| held)
-            .filter(|held| held.is_from_origin(&sync.origin))
-            .filter_map(|stored| {
-                let (id, sha256) = (stored.manifest.key.package()?.clone(), stored.manifest.sha256);
-                Some(HeldPackage { id, sha256 })
-            })
-            .collect();
-        let synced_meetings = packages.iter().map(|package| package.id.to_string()).collect();
-        // Others than our main server are not told of these.
-        let prestaged = sync.prestaged.iter().filter(|(_, meeting)| meeting.is_here);
-        let prestaged =
-            prestaged.map(|(id, meeting)| HeldPackage { id: id.clone(), sha256: meeting.sha256 });
-        let packages = packages.into_iter().chain(prestaged).collect();
-        let pulls = self.fetch.under_way();
-        let free_bytes = self.board.machine.borrow().disk_free;
-        Heartbeat {
-            node_id: config.node_id.clone(),
-            address,
-            status: "online".to_owned(),
-            active_meetings: sync.active.iter().map(meeting).collect(),
-            synced_meetings,
-            mirror: Some(NodeReport {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                downloads: self.traffic.under_way(),
-                free_bytes,
-                packages,
-                relay: self.relay_report(config),
-                failed_pulls: failed::failed_pulls(sync, &pulls),
-                pulls: pull_reports(pulls),
-                load: self.load_report(config),
-            }),
-        }
-    }
-
-    /// True while our main server wants to know how far pulls are.
-    fn reports_progress(&self) -> bool {
-        let is_told = self.board.relay.borrow().section.is_some();
-        is_told && self.fetch.under_way().values().any(|pull| pull.phase != PullPhase::Deferred)
-    }
-
-    fn relay_report(&self, config: &Config) -> Option<RelayReport> {
-        if !config.relay.enabled {
-            return None;
-        }
-        let address = self.board.relay_address.borrow().clone()?;
-        let https = *self.board.https.borrow();
-        let certificate = *self.board.certificate.borrow();
-        Some(RelayReport {
-            address,
-            https,
-            certificate,
-            site: config.site.clone(),
-            max_children: config.relay.max_children,
-        })
-    }
-
-    fn load_report(&self, config: &Config) -> Option<LoadReport> {
-        let mut load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
-        let (machine, sent) = (self.board.machine.borrow(), self.traffic.served_bytes());
-        load.measure(&machine, sent, config.serve.bandwidth, Instant::now())
-    }
-
     /// Unregisters, with a short time limit for a server that is down.
     async fn unregister(&self, registered_as: &mut Option<RegisteredAs>) {
         let Some(RegisteredAs { upstream, node_id, .. }) = registered_as.clone() else { return };
         let body = Unregistration { node_id: node_id.clone() };
         match upstream.unregister(&body, GOODBYE).await {
-            Ok(()) => info!("unregistered {node_id} at {}", upstream.origin()),
+            Ok(()) => info!("unregistered {node_id} at {}", upstream.base_url()),
             Err(error) => warn!("could not unregister {node_id}: {error}"),
         }
         *registered_as = None;
-        self.board.presence.send_modify(|presence| presence.registered = false);
+        self.board.presence.send_modify(|presence| {
+            (presence.registered, presence.registered_at) = (false, None);
+        });
     }
 
     /// Reports the outcome of a heartbeat; true if it succeeded.
@@ -343,6 +315,7 @@ impl PresenceWorker {
         outcome: Result<HeartbeatNotice, Fault>,
     ) -> bool {
         let good = outcome.is_ok();
+        let fresh = registered_as.as_ref().filter(|registered_as| registered_as.fresh);
         self.board.counts.heartbeats.inc(CallResult::of(&outcome));
         let before = self.board.presence.borrow().clone();
         match &outcome {
@@ -353,7 +326,8 @@ impl PresenceWorker {
             Err(error) => debug!("heartbeat failed: {error}"),
         }
         self.board.presence.send_replace(board::Presence {
-            registered: registered_as.as_ref().is_some_and(|registered_as| registered_as.fresh),
+            registered: fresh.is_some(),
+            registered_at: fresh.map(|known| known.upstream.base_url().to_owned()),
             address: registered_as.as_ref().map(|s| s.address.clone()).or(before.address),
             last_ok: if good { Some(UnixMillis::now()) } else { before.last_ok },
             failing_since: outcome
@@ -396,7 +370,7 @@ impl PresenceWorker {
         let relevant = |c: &Config| {
             let public = (c.public_ip.clone(), c.public_port, c.use_public_address);
             let address = (public, c.advertise_interface.clone());
-            (c.main_server().to_owned(), c.node_id.clone(), address, c.heartbeat.interval)
+            (c.fleet().clone(), c.node_id.clone(), address, c.heartbeat.interval)
         };
         let before = relevant(config);
         tokio::select! {
@@ -405,20 +379,6 @@ impl PresenceWorker {
             _ = port.wait_for(|port| *port != listening) => {}
         }
     }
-}
-
-fn pull_reports(pulls: HashMap<PackageId, PullProgress>) -> Vec<PullReport> {
-    let under_way = pulls.into_iter().filter(|(_, pull)| pull.phase != PullPhase::Deferred);
-    let report = |(id, pull): (PackageId, PullProgress)| PullReport {
-        id,
-        received_bytes: pull.received_bytes,
-        total_bytes: pull.total_bytes,
-        parent: pull.source.parent.map(|parent| parent.node_id),
-        rate: pull.rate,
-        behind_bytes: pull.source.behind_bytes,
-        slow_parents: pull.source.slow_parents,
-    };
-    under_way.map(report).collect()
 }
 
 /// Time limit of a request: at most the interval, so that the node is registered

@@ -11,6 +11,7 @@
 //! listed meeting, as for one with its newest package.
 
 mod check;
+mod failover;
 mod failure;
 pub(crate) mod main_server_view;
 mod meeting;
@@ -44,7 +45,7 @@ use pulls::FinishedPull;
 use crate::{
     board::{self, CallResult, StatusBoard},
     fetch::{Fetch, PullReason},
-    upstream::{Connector, UpstreamError},
+    upstream::{Connector, FailoverRound, UpstreamError},
 };
 
 /// Planning after each of ten thousand pulls that end one by one must not dominate:
@@ -73,6 +74,10 @@ pub(super) struct SyncWorker {
     reconcile_not_before: Instant,
     /// At most one at a time.
     poll: Option<InFlightPoll>,
+    /// Tries of polls around the main servers.
+    round: FailoverRound,
+    /// The main server in use when a poll was last answered.
+    polled_turn: Option<u64>,
     /// Time of the next poll, if that is before the interval's.
     next_poll_at: Option<Instant>,
     checks: SelectAll<BoxStream<'static, VersionCheck>>,
@@ -99,6 +104,8 @@ impl SyncWorker {
             pull_ended: false,
             reconcile_not_before: Instant::now(),
             poll: None,
+            round: FailoverRound::default(),
+            polled_turn: None,
             next_poll_at: None,
             checks: SelectAll::new(),
             heartbeat_number: 0,
@@ -114,6 +121,7 @@ impl SyncWorker {
         let (board, settings) = (self.board.clone(), self.settings.clone());
         let (mut running, mut changes) = (board.running.subscribe(), settings.subscribe());
         let (mut store, mut sweeps) = (board.store.subscribe(), board.heartbeat_number.subscribe());
+        let mut in_use = self.connector.in_use();
         let mut config = self.settings.current();
         let mut ticks = ticks(config.sync_interval);
         loop {
@@ -149,11 +157,17 @@ impl SyncWorker {
                     ticks.reset_immediately();
                 }
                 () = board.poll_now.notified(), if may_poll => self.begin_poll(),
+                _ = in_use.changed() => {
+                    let turn = in_use.borrow_and_update().turn;
+                    if self.follow_main_server(turn) {
+                        ticks.reset_immediately();
+                    }
+                }
                 // Another folder holds other packages.
                 _ = store.changed() => self.reconcile(),
                 _ = changes.changed() => {
                     let before = std::mem::replace(&mut config, changes.borrow_and_update().clone());
-                    if config.main_server() != self.known.origin {
+                    if self.follow_fleet(config.fleet()) {
                         self.reset();
                         ticks.reset_immediately();
                     }
@@ -198,23 +212,9 @@ impl SyncWorker {
         }
     }
 
-    fn begin_poll(&mut self) {
-        let config = self.settings.current();
-        let upstream = self.connector.upstream(&config);
-        if self.known.origin != upstream.origin() {
-            self.end_prestaging();
-            self.known = MainServerView::of(upstream.origin(), self.known.last_pull);
-        }
-        let before = self.known.before_poll();
-        self.next_poll_at = None;
-        self.poll =
-            Some(InFlightPoll::begin(upstream, before, &config, self.board.presence.subscribe()));
-    }
-
     fn take_poll(&mut self, polled: Result<PollOutcome, UpstreamError>) {
-        if let Some(poll) = self.poll.take() {
-            self.next_poll_at = poll.next_poll_at(polled.as_ref().ok(), Instant::now());
-        }
+        let Some(poll) = self.poll.take() else { return };
+        self.next_poll_at = poll.next_poll_at(polled.as_ref().ok(), Instant::now());
         self.board.counts.polls.inc(CallResult::of(&polled));
         let polled = match polled {
             Ok(polled) => polled,
@@ -225,10 +225,12 @@ impl SyncWorker {
                 }
                 self.known.poll_error = Some(error.fault());
                 self.known.poll_failing_since.get_or_insert_with(UnixMillis::now);
+                self.after_failed_poll(&poll, &error);
                 return;
             }
         };
         let was_away = self.known.poll_error.take().is_some();
+        let is_another = self.note_polled(&poll);
         self.known.poll_failing_since = None;
         if was_away {
             info!("polling works again");
@@ -240,7 +242,7 @@ impl SyncWorker {
             let soon = Instant::now() + OFFER_PAUSE;
             self.next_poll_at = Some(self.next_poll_at.map_or(soon, |again| again.min(soon)));
         }
-        if token != self.known.token || was_away {
+        if token != self.known.token || was_away || is_another {
             self.fetch.retry_now();
             self.known.retry_all();
         }
@@ -257,7 +259,8 @@ impl SyncWorker {
                     self.board.counts.limits.inc(Limit::ActiveMeetings);
                 }
                 self.known.offers_included = polled.offers_included;
-                let (origin, section) = (self.known.origin.clone(), status.relay.clone());
+                let (origin, section) =
+                    (self.known.fleet.identity().to_owned(), status.relay.clone());
                 let plan = Arc::new(board::MainServerPlan { origin, section });
                 self.board.relay.send_if_modified(|known| {
                     let changed = *known != plan;
@@ -298,7 +301,7 @@ impl SyncWorker {
         for stored in self.known.refresh_held(&store) {
             self.fetch.set_withheld(stored, false);
         }
-        for stored in self.known.prestage.refresh(&store, &self.known.origin) {
+        for stored in self.known.prestage.refresh(&store, &self.known.fleet) {
             self.fetch.set_withheld(stored, true);
         }
         if self.known.next_sweep().is_some_and(|at| at <= began) {

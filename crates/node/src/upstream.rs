@@ -2,134 +2,48 @@
 //! `package` has the calls for packages. Others decide when to call. Nobody else in
 //! this crate speaks HTTP to a main server.
 
+mod connector;
 mod error;
+mod failover;
 mod package;
+pub(crate) mod recheck;
 mod sibling;
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use edge_mirror_http::tls::{self, TrustFiles};
 use edge_mirror_protocol::{
     self as protocol, Heartbeat, HeartbeatNotice, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
     Registration, UnreadableAnswer, Unregistration, extension,
+    fleet::FleetOrigins,
     package::{PackageId, Sha256},
     preference::PREFER,
     relay::NODE_HEADER,
 };
-use edge_mirror_settings::{Config, Secret};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
+use edge_mirror_settings::Secret;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 
+pub use connector::Connector;
 pub use error::{UpstreamError, root_cause};
+pub use failover::{FailingServer, FailoverRound, MainServerInUse, NextTry};
 pub use package::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageLocation, PackageRequest,
     TransferError, TransferEvent, TransferLimits,
 };
 pub use sibling::{SiblingError, SiblingPackage, SiblingSession, asks_for_proof, sibling_client};
 
-/// The main server closes connections that were idle for 5 s; one that is reused at
-/// that very moment gets a reset. So ours close well before.
-const IDLE_CONNECTION: Duration = Duration::from_secs(3);
 const SHOWN_ANSWER_CHARS: usize = 200;
 /// Carries the key that a main server may require of its nodes.
 const KEY: &str = "x-api-key";
 
-/// Makes clients; connections are shared as long as the settings that shape them
-/// stay the same.
-#[derive(Debug, Default)]
-pub struct Connector {
-    made: Mutex<Option<CachedClient>>,
-}
-
-#[derive(Clone, Debug)]
-struct CachedClient {
-    timeout: Duration,
-    files: TrustFiles,
-    /// The files may have changed.
-    stale: bool,
-    client: Client,
-    /// The error of the files, if they can't be used.
-    tls_error: Option<String>,
-}
-
-impl Connector {
-    /// Reads the files of certificates if they may have changed: they are few and small.
-    pub fn upstream(&self, config: &Config) -> Upstream {
-        let timeout = Duration::from_secs(config.network.connection_timeout);
-        let files = TrustFiles::of(config);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |made: &&CachedClient| !made.stale && made.tls_error.is_none();
-        let same = |made: &&CachedClient| made.timeout == timeout && made.files == files;
-        let now = match made.as_ref().filter(same).filter(good) {
-            Some(now) => now.clone(),
-            None => {
-                let new = CachedClient::of(timeout, files, made.as_ref());
-                made.insert(new).clone()
-            }
-        };
-        let key = config.security.main_server_key.clone();
-        let CachedClient { client, tls_error: trouble, .. } = now;
-        Upstream {
-            origin: config.main_server().to_owned(),
-            client,
-            timeout,
-            key,
-            tls_error: trouble,
-        }
-    }
-
-    /// Rereads the files of certificates, for requests from now on.
-    pub(crate) fn invalidate(&self) {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = &mut *made {
-            made.stale = true;
-        }
-    }
-}
-
-impl CachedClient {
-    fn of(timeout: Duration, files: TrustFiles, before: Option<&Self>) -> Self {
-        let stale = false;
-        match (files.client(), before) {
-            (Ok(tls), _) => {
-                let client = client(timeout, tls);
-                Self { timeout, files, stale, client, tls_error: None }
-            }
-            // The working client stays in use.
-            (Err(_), Some(before)) if before.files == files && before.tls_error.is_none() => {
-                Self { stale, ..before.clone() }
-            }
-            (Err(error), _) => {
-                let (client, trouble) = (client(timeout, tls::client()), Some(error.to_string()));
-                Self { timeout, files, stale, client, tls_error: trouble }
-            }
-        }
-    }
-}
-
-fn client(timeout: Duration, tls: rustls::ClientConfig) -> Client {
-    // Only on the same server: an answer of another one is no package.
-    let same_server = redirect::Policy::custom(|attempt| {
-        let first = attempt.previous().first();
-        let same = first.is_some_and(|first| first.origin() == attempt.url().origin());
-        if same && attempt.previous().len() <= 3 { attempt.follow() } else { attempt.stop() }
-    });
-    tls::http(tls)
-        .connect_timeout(timeout)
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .redirect(same_server)
-        .user_agent(concat!("edge-mirror/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .expect("a client that is given its TLS has nothing to load that could fail")
-}
-
-/// A main server, as the configuration names it now.
+/// A main server of the fleet, as the configuration names it now.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    origin: String,
+    fleet: FleetOrigins,
+    /// Requests go there.
+    base_url: String,
+    /// Of the main server in use.
+    turn: u64,
     client: Client,
     timeout: Duration,
     key: Option<Secret>,
@@ -168,9 +82,28 @@ pub struct StatusAnswer {
 }
 
 impl Upstream {
-    /// Base URL, the identity of a main server.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        let config = edge_mirror_settings::Settings::from_defaults().expect("defaults are valid");
+        Connector::default().upstream(&config)
+    }
+
+    /// The fleet's identity, whichever of its main servers is asked.
     pub fn origin(&self) -> &str {
-        &self.origin
+        self.fleet.identity()
+    }
+
+    pub fn fleet(&self) -> &FleetOrigins {
+        &self.fleet
+    }
+
+    /// The main server that is asked.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn
     }
 
     pub async fn register(
@@ -192,6 +125,14 @@ impl Upstream {
         let first = tokio::time::timeout(limit, answer.chunk()).await;
         let first = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
         Ok(protocol::read_notice(&first))
+    }
+
+    /// True if it answers and works. All kinds of main servers have this path.
+    async fn is_there(&self, limit: Duration) -> bool {
+        match self.get_small("/api/v1/meetings/status/token", limit).await {
+            Ok(_) => true,
+            Err(error) => !error.is_away() && !error.is_server_error(),
+        }
     }
 
     /// A 404, not being known there, counts as success.
@@ -216,7 +157,7 @@ impl Upstream {
         before: Option<&PollFingerprint>,
     ) -> Result<StatusAnswer, UpstreamError> {
         let path = "/api/v1/meetings/status/node";
-        let asked = format!("GET {}{path}", self.origin);
+        let asked = format!("GET {}{path}", self.base_url);
         let version = before.and_then(|before| before.version.as_ref());
         let limit = if version.is_some() { limit + wait } else { limit };
         let mut request = self.request(Method::GET, path, limit);
@@ -283,7 +224,7 @@ impl Upstream {
         limit: Duration,
     ) -> Result<Vec<Sha256>, UpstreamError> {
         let path = format!("/api/v1/meetings/{}/package-pieces", id.segment());
-        let asked = format!("GET {}{path}", self.origin);
+        let asked = format!("GET {}{path}", self.base_url);
         let response = self.send(&asked, self.request(Method::GET, &path, limit), limit).await?;
         let is_of_version = field(&response, "etag") == Some(&format!("\"{sha256}\""));
         let body = read(&asked, response, limit).await?;
@@ -302,7 +243,7 @@ impl Upstream {
         body: &impl Serialize,
         limit: Duration,
     ) -> Result<Response, UpstreamError> {
-        let asked = format!("POST {}{path}", self.origin);
+        let asked = format!("POST {}{path}", self.base_url);
         let mut request = self.request(Method::POST, path, limit).json(body);
         if let Some(key) = &self.key {
             request = request.header(KEY, key.reveal());
@@ -315,14 +256,14 @@ impl Upstream {
         path: &str,
         limit: Duration,
     ) -> Result<(String, Vec<u8>), UpstreamError> {
-        let asked = format!("GET {}{path}", self.origin);
+        let asked = format!("GET {}{path}", self.base_url);
         let response = self.send(&asked, self.request(Method::GET, path, limit), limit).await?;
         let body = read(&asked, response, limit).await?;
         Ok((asked, body))
     }
 
     fn request(&self, method: Method, path: &str, limit: Duration) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.origin)).timeout(limit)
+        self.client.request(method, format!("{}{path}", self.base_url)).timeout(limit)
     }
 
     /// Returns an error that quotes the answer for all but 2xx and 304.
@@ -380,50 +321,4 @@ fn holds_answers(response: &Response) -> bool {
 
 fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
-
-    use super::*;
-
-    /// The key that goes with each request must reach nobody else, nor the same
-    /// host in the clear.
-    #[tokio::test]
-    async fn only_the_same_server_by_the_same_scheme_is_followed_to() {
-        let here = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let address = here.local_addr().unwrap();
-        let client = client(Duration::from_secs(5), tls::client());
-        for (to, status) in [
-            (format!("http://{closed}/there"), 307),
-            (format!("https://{address}/there"), 307),
-            (format!("http://localhost:{}/there", address.port()), 307),
-            (format!("http://{address}/there"), 200),
-        ] {
-            let answering = async {
-                loop {
-                    let (mut stream, _) = here.accept().await.unwrap();
-                    let mut asked = [0; 4096];
-                    let length = stream.read(&mut asked).await.unwrap();
-                    let answer = match asked[..length].starts_with(b"GET /there ") {
-                        true => "200 OK".to_owned(),
-                        false => format!("307 Temporary Redirect\r\nlocation: {to}"),
-                    };
-                    let end = "content-length: 0\r\nconnection: close\r\n\r\n";
-                    let answer = format!("HTTP/1.1 {answer}\r\n{end}");
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                }
-            };
-            let answer = tokio::select! {
-                answer = client.get(format!("http://{address}/")).send() => answer.unwrap(),
-                () = answering => unreachable!("it answers for ever"),
-            };
-            assert_eq!(answer.status(), status, "{to}");
-        }
-    }
 }

@@ -18,6 +18,7 @@
 /// Our own main server's additions to an answer.
 pub mod extension;
 mod fault;
+pub mod fleet;
 mod list;
 pub mod object;
 /// Pure types: ids, digests, manifests.

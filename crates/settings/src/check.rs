@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Config, merge::merge, schema};
+use super::{Config, main_server, merge::merge, schema};
 
 /// One problem of a document: the key, the value, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,6 +84,7 @@ pub fn parse_config(
         }
     }
     if problems.is_empty() {
+        problems.extend(main_server::settle(document, &mut known));
         problems.extend(contradictions(&known));
     }
     if known["nodeId"].is_null() && problems.is_empty() {
@@ -134,7 +135,9 @@ pub fn apply_patch(
 ) -> Result<(Map<String, Value>, Config), Vec<SettingProblem>> {
     let mut problems = unknown_keys(patch);
     let mut merged = document.clone();
-    merge(&mut merged, patch);
+    let mut patch = patch.clone();
+    main_server::complete_patch(document, &mut patch);
+    merge(&mut merged, &patch);
     restore_hidden(document, &mut merged);
     match typed(&merged) {
         Ok(config) if problems.is_empty() => Ok((merged, config)),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     check::SettingProblem,
+    main_server,
     schema::{self, Setting, SettingKind, settings},
 };
 
@@ -68,7 +69,20 @@ impl Environment {
                 }
             }
         }
+        this.derive_main_server();
         if problems.is_empty() { Ok(this) } else { Err(problems) }
+    }
+
+    /// The keys of the first main server come with the list.
+    fn derive_main_server(&mut self) {
+        let Some(list) = self.set.iter().find(|set| set.key == main_server::LIST).cloned() else {
+            return;
+        };
+        for (key, value) in main_server::keys_of_first(&list.value) {
+            if self.variable(key).is_none() {
+                self.set.push(EnvironmentSetting { key, variable: list.variable.clone(), value });
+            }
+        }
     }
 
     /// The variable that a setting comes from.
@@ -149,7 +163,7 @@ fn read_as(setting: &Setting, text: &str) -> Option<Value> {
         SettingKind::Size { .. } => quantity::parse_size(text)?.into(),
         SettingKind::Bandwidth { .. } => quantity::parse_rate(text)?.into(),
         SettingKind::Float { .. } => text.parse::<f64>().ok()?.into(),
-        SettingKind::Networks | SettingKind::Schedule => {
+        SettingKind::Networks | SettingKind::Schedule | SettingKind::MainServers => {
             text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()
         }
         SettingKind::Choice(choices) => {
@@ -278,6 +292,24 @@ mod tests {
             serde_json::from_slice::<Value>(&saved).unwrap(),
             Value::Object(schema::defaults())
         );
+    }
+
+    #[test]
+    fn a_list_of_main_servers_brings_the_first_ones_keys_with_it() {
+        let environment = read(&[("EDGE_MIRROR_MAIN_SERVERS", "https://a, b:81")]).unwrap();
+        let file =
+            object(json!({"mainServerIp": "10.0.0.1", "mainServerPort": 8000, "nodeId": "n"}));
+        let over = environment.overlay(&file);
+        let config = crate::check::parse_config(&over, std::path::Path::new("/")).unwrap();
+        assert_eq!(config.fleet().base_urls(), ["https://a:443", "http://b:81"]);
+        let saved = environment.strip(&object(json!({"mainServerIp": "10.0.0.2"})));
+        assert!(saved.unwrap_err()[0].en.contains("EDGE_MIRROR_MAIN_SERVERS"));
+        // Of one of these in the environment, a file's list can say nothing else.
+        let environment = read(&[("EDGE_MIRROR_MAIN_SERVER_IP", "c")]).unwrap();
+        let file = object(json!({"mainServers": ["a", "b"], "nodeId": "n"}));
+        let over = environment.overlay(&file);
+        let refused = crate::check::parse_config(&over, std::path::Path::new("/")).unwrap_err();
+        assert_eq!(refused[0].key, "mainServerIp");
     }
 
     #[test]

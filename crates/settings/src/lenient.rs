@@ -73,6 +73,7 @@ fn meant(setting: &Setting, written: &Value) -> Option<Value> {
         | SettingKind::Path
         | SettingKind::NodeId
         | SettingKind::Networks
+        | SettingKind::MainServers
         | SettingKind::Secret { .. } => None,
     }
 }

@@ -20,6 +20,7 @@ mod error;
 pub mod file;
 pub mod lenient;
 mod logging;
+mod main_server;
 pub mod meaning;
 pub mod merge;
 mod relay;
@@ -36,7 +37,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edge_mirror_protocol::package::VerifyLevel;
+use edge_mirror_protocol::{fleet::FleetOrigins, package::VerifyLevel};
 use serde::{Deserialize, Serialize};
 
 pub use check::SettingProblem;
@@ -44,6 +45,7 @@ pub use document::FileDocument;
 pub use environment::Environment;
 pub use error::{ConfigError, PatchError};
 pub use file::Settings;
+pub use main_server::MainServer;
 pub use relay::RelayConfig;
 pub use schedule::{BandwidthSchedule, ScheduleError, ScheduledLimit};
 pub use security::{Secret, SecurityConfig, Subnet};
@@ -55,6 +57,8 @@ pub struct Config {
     pub main_server_ip: String,
     pub main_server_port: u16,
     pub main_server_tls: bool,
+    /// As written; empty where there is only the one above, which else is the first of these.
+    pub main_servers: Vec<String>,
     pub main_server_ca: Option<String>,
     pub main_server_cert: Option<String>,
     pub main_server_cert_key: Option<String>,
@@ -79,10 +83,11 @@ pub struct Config {
     /// Folder that relative paths in the file start from.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// The main server's base URL, without a slash at the end; built from its address,
-    /// as every request needs it.
     #[serde(skip)]
-    origin: String,
+    servers: Vec<MainServer>,
+    /// Their base URLs, as every request needs one.
+    #[serde(skip)]
+    fleet: FleetOrigins,
 }
 
 /// Files that make the node speak HTTPS; both or none.
@@ -176,13 +181,17 @@ impl Config {
     /// Sets the fields that are not in the file.
     fn set_derived(&mut self, folder: &Path) {
         self.folder = folder.to_owned();
-        let authority = authority(&self.main_server_ip, self.main_server_port);
-        self.origin = format!("{}://{authority}", scheme(self.main_server_tls));
+        self.set_main_servers();
     }
 
-    /// The main server's base URL, without a slash at the end.
+    /// Base URL of the first main server, without a slash at the end: the identity of the
+    /// fleet, whichever of its main servers answers.
     pub fn main_server(&self) -> &str {
-        &self.origin
+        self.fleet.identity()
+    }
+
+    pub fn fleet(&self) -> &FleetOrigins {
+        &self.fleet
     }
 
     /// Certificate and key of `nodePort`; none: plain HTTP.

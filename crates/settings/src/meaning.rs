@@ -88,6 +88,7 @@ fn entry(group: &'static str, setting: &Setting, variable: Option<&str>) -> Sett
         SettingKind::NodeId => ("node_id", Value::Null, Value::Null),
         SettingKind::Label { .. } => ("label", Value::Null, Value::Null),
         SettingKind::Networks => ("networks", Value::Null, Value::Null),
+        SettingKind::MainServers => ("main_servers", Value::Null, Value::Null),
         SettingKind::Schedule => ("schedule", Value::Null, Value::Null),
         SettingKind::Secret { .. } => ("secret", Value::Null, Value::Null),
     };

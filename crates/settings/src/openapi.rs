@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::main_server::MAX_MAIN_SERVERS;
 use super::schema::{
     DefaultValue, EXACT, HIDDEN, MAX_NETWORKS, MAX_RANGES, MAX_SECRET_CHARS, Setting, SettingKind,
     settings,
@@ -87,6 +88,9 @@ fn of(setting: &Setting, whole: bool) -> Value {
         SettingKind::NodeId => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}),
         SettingKind::Networks => {
             json!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_NETWORKS})
+        }
+        SettingKind::MainServers => {
+            json!({"type": "array", "items": {"type": "string"}, "maxItems": MAX_MAIN_SERVERS})
         }
         SettingKind::Label { max_chars } => {
             json!({"type": "string", "maxLength": max_chars})

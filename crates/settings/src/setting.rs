@@ -6,7 +6,7 @@ use edge_mirror_base::quantity;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{BandwidthSchedule, Subnet, schedule::ScheduleError};
+use super::{BandwidthSchedule, Subnet, main_server, schedule::ScheduleError};
 
 /// Type and range of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub enum SettingKind {
     },
     /// Addresses and networks, as a list of texts.
     Networks,
+    /// Addresses of main servers, as a list of texts.
+    MainServers,
     /// A [`BandwidthSchedule`], as a list of texts.
     Schedule,
     /// At least so many characters. Never shown; [`HIDDEN`] stands for it.
@@ -241,6 +243,7 @@ impl Setting {
                     |item: &Value| item.as_str().is_some_and(|t| t.parse::<Subnet>().is_ok());
                 list.len() <= MAX_NETWORKS && list.iter().all(subnet)
             }),
+            SettingKind::MainServers => main_server::read_list(value).is_ok(),
             SettingKind::Schedule => read_schedule(value).is_ok(),
             SettingKind::Secret { min_chars } => {
                 value.as_str().is_some_and(|v| is_secret(v, min_chars))
@@ -259,6 +262,11 @@ impl Setting {
             && let Err(Some(error)) = read_schedule(value)
         {
             return error.message();
+        }
+        if self.kind == SettingKind::MainServers
+            && let Err(error) = main_server::read_list(value)
+        {
+            return error.message(self.allowed());
         }
         let (zh, en) = self.allowed();
         let zh = match zh.starts_with("不能") {
@@ -337,6 +345,10 @@ impl Setting {
             SettingKind::Networks => (
                 "地址或网段的列表，例如 10.0.0.0/8 或 192.168.1.5".to_owned(),
                 "a list of addresses and networks such as 10.0.0.0/8 or 192.168.1.5".to_owned(),
+            ),
+            SettingKind::MainServers => (
+                "主控服务器地址的列表，例如 10.0.0.5:80 或 https://main.example".to_owned(),
+                "a list of addresses such as 10.0.0.5:80 or https://main.example".to_owned(),
             ),
             SettingKind::Schedule => (
                 "时段的列表，例如 08:00-18:00 10MB 或 22:00-06:00 off".to_owned(),

@@ -43,6 +43,17 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
                     "主控服务器的地址随之改变：节点会重新注册，并重新核对或拉取会议包。",
                     "The main server's address changes with it: the node registers again and checks or pulls its packages again.",
                 ),
+            setting("mainServers", SettingKind::MainServers, DefaultValue::EmptyList)
+                .titled("多个主控服务器", "Several main servers")
+                .described(
+                    "同一套系统（共用一个数据库）的各主控服务器，每行一个；正在使用的没有应答时，节点改用下一个，不重新拉取会议包。第一个就是上面的地址、端口和 HTTPS，修改任一处，另一处随之改变；留空则只有上面这一个。",
+                    "The main servers of one fleet (with one database), one a line. When the one in use does not answer, the node goes on to the next, and pulls nothing again. The first of them is the address, port and HTTPS above: a change of either changes the other. Empty: only the one above.",
+                )
+                .cautioned(
+                    "列表中任何一个主控服务器上的会议包都会保留；这些主控服务器必须共用一个数据库。",
+                    "Packages of every main server in the list are kept: they must share one database.",
+                )
+                .advanced(),
             setting("mainServerCa", SettingKind::Path, DefaultValue::Null)
                 .titled("主控服务器的 CA 证书", "Main server's CA")
                 .described(

@@ -51,6 +51,7 @@ use edge_mirror_base::{
     tasks,
 };
 use edge_mirror_protocol::{
+    fleet::FleetOrigins,
     object::ObjectKey,
     package::{FileStamp, Manifest, PackageId},
 };
@@ -111,10 +112,10 @@ struct PackageUsage {
 }
 
 impl StoredPackage {
-    /// A package pulled from another main server may be another meeting's under
-    /// the same id; one that was adopted has no known origin and counts as ours.
-    pub fn is_from_origin(&self, origin: &str) -> bool {
-        self.manifest.source.origin.as_deref().is_none_or(|from| from == origin)
+    /// A package of another fleet's main server may be another meeting's under the same
+    /// id; one that was adopted has no known origin and counts as ours.
+    pub fn is_of_fleet(&self, fleet: &FleetOrigins) -> bool {
+        self.manifest.source.origin.as_deref().is_none_or(|from| fleet.contains(from))
     }
 
     pub fn last_served_s(&self) -> Option<u64> {

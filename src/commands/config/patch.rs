@@ -55,7 +55,9 @@ fn typed(key: &str, text: &str) -> Value {
             | SettingKind::Choice(_)
             | SettingKind::Secret { .. },
         ) => text.into(),
-        Some(SettingKind::Networks | SettingKind::Schedule) if !text.starts_with('[') => {
+        Some(SettingKind::Networks | SettingKind::Schedule | SettingKind::MainServers)
+            if !text.starts_with('[') =>
+        {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             items.map(Value::from).collect::<Vec<_>>().into()
         }

@@ -60,6 +60,10 @@ fn what(problem: &Value, language: Language) -> String {
             format!("连接不上主控服务器 {at}{cause}。"),
             format!("The main server {at} can't be reached{cause}."),
         ),
+        "main_servers_unreachable" => language.of(
+            format!("列出的主控服务器都没有应答：{}。", field("main_servers")),
+            format!("None of the main servers answers: {}.", field("main_servers")),
+        ),
         "poll_failed" => language.of(
             format!("不能从主控服务器 {at} 读取会议列表{cause}。"),
             format!("The list of meetings can't be read from {at}{cause}."),

@@ -127,7 +127,9 @@ fn facts(status: &Value, language: Language) -> Vec<(&'static str, String)> {
         (true, 1) => language.of("1 个问题，见下".to_owned(), "1 problem, see below".to_owned()),
         (true, n) => language.of(format!("{n} 个问题，见下"), format!("{n} problems, see below")),
     };
-    let main_server = words::plain(status["main_server"].as_str().unwrap_or("?"));
+    // An older node names only one.
+    let main_server = status.get("main_server_in_use").unwrap_or(&status["main_server"]);
+    let main_server = words::plain(main_server.as_str().unwrap_or("?"));
     let connected = match is("connected") {
         true => language.of("已连接", "connected"),
         false => language.of("未连接", "not connected"),

@@ -38,6 +38,13 @@ export default {
       (p) => `The main server ${p.main_server} can't be reached${p.since && ` since ${p.since}`}${because(p)}.`,
     ],
     "main_server_unreachable.do": ["已就绪的会议包照常提供下载，节点会自动重新连接。", "Packages that are ready are still served, and the node reconnects by itself."],
+    main_servers_unreachable: [
+      (p) => `${since(p)}列出的主控服务器都没有应答：${p.main_servers}。`,
+      (p) => `None of the main servers answers${p.since && ` since ${p.since}`}: ${p.main_servers}.`,
+    ],
+    "main_servers_unreachable.do": ["已就绪的会议包照常提供下载，节点会依次重试每一个。", "Packages that are ready are still served, and the node tries each of them in turn."],
+    main_server_failover: ["主控服务器 {main_servers} 没有应答，节点正在使用 {main_server}。", "{main_servers} does not answer; the node uses the main server {main_server}."],
+    "main_server_failover.do": ["节点照常工作，不会重新拉取会议包；请检查没有应答的主控服务器。", "The node works as usual and pulls nothing again. Check the main server that does not answer."],
     poll_failed: [
       (p) => `不能从主控服务器 ${p.main_server} 读取会议列表${why(p)}。`,
       (p) => `The list of meetings can't be read from ${p.main_server}${because(p)}.`,
@@ -129,6 +136,7 @@ export default {
     connected: ["已连接", "Connected"],
     disconnected: ["未连接", "Not connected"],
     unregistered: ["已注销", "Unregistered"],
+    place: ["{server}（共 {n} 个，第 {place} 个）", "{server} ({place} of {n})"],
   },
   service: {
     running: ["运行中", "Running"],
@@ -261,6 +269,7 @@ export default {
     empty: ["留空表示不设置", "empty: not set"],
     unset: ["不设置", "not set"],
     networks: ["每行一个，例如 10.0.0.0/8", "one a line, such as 10.0.0.0/8"],
+    main_servers: ["每行一个，例如 10.0.0.5:80 或 https://main.example", "one a line, such as 10.0.0.5:80 or https://main.example"],
     schedule: ["每行一个，例如 08:00-18:00 10MB", "one a line, such as 08:00-18:00 10MB"],
     "relay.key": ["当前主控服务器不提供互传密钥。要让节点互相传递会议包，请生成一个密钥，并在每个节点上填写同一个。", "This main server gives its nodes no key. For nodes to pass packages to each other, generate one and enter it on each of them."],
     fixed: ["不能修改", "can't be changed"],

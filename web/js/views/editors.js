@@ -34,6 +34,7 @@ const EDITORS = {
   int: numberEditor,
   float: numberEditor,
   networks: networksEditor,
+  main_servers: networksEditor,
   schedule: scheduleEditor,
   secret: secretEditor,
 };

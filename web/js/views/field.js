@@ -24,7 +24,7 @@ function said(setting, value) {
 // otherwise here (one a line) than the node says it.
 function range(setting) {
   const value = said(setting, setting.default);
-  if (["bool", "choice", "networks", "schedule"].includes(setting.kind)) return t("config.default", { value });
+  if (["bool", "choice", "networks", "main_servers", "schedule"].includes(setting.kind)) return t("config.default", { value });
   return t("config.range", { allowed: pick(setting.allowed), value });
 }
 

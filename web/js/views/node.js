@@ -15,6 +15,13 @@ const FACTS = [
   "node_port", "version", "uptime", "storage_path", "config_file",
 ];
 
+// With its place where there are several.
+function mainServer({ main_server_in_use: server, main_servers: all }) {
+  if (all.length < 2) return server;
+  const place = all.findIndex(({ in_use: inUse }) => inUse) + 1;
+  return t("server.place", { server, place, n: all.length });
+}
+
 export function nodeView({ live, session }) {
   const tiles = { meetings: tile("meetings"), serving: tile("traffic"), storage: tile("traffic"), server: tile("config") };
   const bar = meter(t("storage.name"));
@@ -48,7 +55,7 @@ export function nodeView({ live, session }) {
     showFacts(status);
   }
 
-  function showTiles({ meetings, storage, connected, running, main_server: server, downloads_under_way: serving }) {
+  function showTiles({ meetings, storage, connected, running, main_server_in_use: server, downloads_under_way: serving }) {
     const active = meetings.filter((meeting) => meeting.active);
     const busy = meetings.filter(isUnderWay).length;
     const failing = active.filter(({ state }) => state === "failing").length;
@@ -68,7 +75,7 @@ export function nodeView({ live, session }) {
     const now = live.now();
     about.show({
       node_id: status.node_id,
-      main_server: status.main_server,
+      main_server: mainServer(status),
       last_heartbeat: ago(status.last_heartbeat, now),
       last_poll: ago(status.last_poll, now),
       advertised_address: status.advertised_address ?? t("fact.none"),

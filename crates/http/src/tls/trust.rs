@@ -70,9 +70,9 @@ fn with_pair(trust: &TrustPolicy, pair: Option<(&Path, &Path)>) -> Result<Client
 }
 
 impl TrustFiles {
-    /// Empty without `mainServerTls`.
+    /// Empty without a main server that speaks HTTPS.
     pub fn of(config: &Config) -> Self {
-        match config.main_server_tls {
+        match config.has_secure_main_server() {
             true => Self { ca: config.main_server_ca(), pair: config.main_server_pair() },
             false => Self::default(),
         }

@@ -47,6 +47,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         pulls(&mut page, &state);
         relay(&mut page, &state);
         presence(&mut page, &state.board);
+        main_servers(&mut page, &state);
         storage(&mut page, &state.board, &state.settings);
         settings(&mut page, &state.settings);
         state.board.connections.encode(&mut page);
@@ -179,6 +180,26 @@ fn presence(page: &mut Exposition, board: &StatusBoard) {
     );
     prestaged.put(&[("state", "here")], here);
     prestaged.put(&[("state", "missing")], sync.prestaged.len() - here);
+}
+
+/// The main server in use, of those that are listed.
+fn main_servers(page: &mut Exposition, state: &AppState) {
+    let (config, in_use) = (state.settings.current(), state.fetch.main_server_in_use());
+    let place = config.fleet().position(&in_use.base_url).unwrap_or_default() + 1;
+    page.gauge("edge_mirror_main_servers", "Main servers that the configuration lists.")
+        .put(&[], config.main_servers().len());
+    page.gauge(
+        "edge_mirror_main_server_in_use",
+        "Place in the list of the main server that is asked now; 1 for the first.",
+    )
+    .put(&[], place);
+    page.gauge("edge_mirror_main_servers_failing", "Listed main servers that do not answer.")
+        .put(&[], in_use.failing.len());
+    page.counter(
+        "edge_mirror_main_server_failovers_total",
+        "Changes of the main server in use because one did not answer.",
+    )
+    .put(&[], state.fetch.failovers());
 }
 
 fn storage(page: &mut Exposition, board: &StatusBoard, settings: &Settings) {

@@ -30,6 +30,7 @@ use crate::{
     board::{Presence, StatusBoard, SyncState},
     fetch::{Fetch, PullProgress},
     machine::Machine,
+    upstream::MainServerInUse,
 };
 use meetings::MeetingRows;
 use relay::RelayView;
@@ -63,8 +64,12 @@ pub(super) struct Status<'a> {
     /// The service was not stopped by an operator.
     running: bool,
     connected: bool,
-    /// Its base URL.
+    /// Base URL of the first one, which is the fleet's identity.
     main_server: &'a str,
+    /// Base URL of the one that is asked now.
+    main_server_in_use: &'a str,
+    /// All of them, in their order.
+    main_servers: Vec<MainServerRow<'a>>,
     /// Reported to the main server.
     node_ip: Option<&'a str>,
     node_port: u16,
@@ -120,6 +125,16 @@ pub(super) struct Status<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MainServer"))]
+struct MainServerRow<'a> {
+    base_url: &'a str,
+    in_use: bool,
+    /// The reason that it does not answer; null while nothing of that is known.
+    error: Option<&'a str>,
+    unreachable_since: Option<u64>,
+}
+
+#[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RefusedMeeting {
     id: PackageId,
@@ -161,9 +176,11 @@ pub fn snapshot(
     let port_error = board.port_fault.borrow().clone();
     let redirect_error = board.redirect_fault.borrow().clone();
     let login_error = board.login_fault.borrow().clone();
+    let in_use = fetch.main_server_in_use();
     let snapshot = problems::NodeSnapshot {
         running,
         config: &config,
+        in_use: &in_use,
         config_file: settings.path(),
         config_error: settings.fault(),
         presence: &presence,
@@ -185,6 +202,8 @@ pub fn snapshot(
         running,
         connected: running && connected(&presence, &config, now),
         main_server: config.main_server(),
+        main_server_in_use: main_server_in_use(&config, &in_use),
+        main_servers: main_servers(&config, &in_use),
         node_ip: node_ip.map(|(host, _)| host.trim_matches(['[', ']'])),
         node_port: port,
         start_time: board.started_at.as_secs(),
@@ -236,6 +255,26 @@ pub fn snapshot(
     let here = |items: &mut ItemWriter<'_>| meetings.write_stored(items);
     let all = |items: &mut ItemWriter<'_>| meetings.write_all(items);
     Snapshot::new(&fields, &[("active_meetings", &here), ("meetings", &all)])
+}
+
+/// Before the first request, it will be the first one.
+fn main_server_in_use<'a>(config: &'a Config, in_use: &MainServerInUse) -> &'a str {
+    let listed = config.fleet().base_urls();
+    listed.iter().find(|listed| **listed == in_use.base_url).map_or(config.main_server(), |s| s)
+}
+
+fn main_servers<'a>(config: &'a Config, in_use: &'a MainServerInUse) -> Vec<MainServerRow<'a>> {
+    let asked = main_server_in_use(config, in_use);
+    let rows = config.fleet().base_urls().iter().map(|base_url| {
+        let failing = in_use.failing.iter().find(|failing| failing.base_url == *base_url);
+        MainServerRow {
+            base_url,
+            in_use: base_url == asked,
+            error: failing.map(|failing| &*failing.fault.text),
+            unreachable_since: failing.map(|failing| failing.since.as_secs()),
+        }
+    });
+    rows.collect()
 }
 
 /// Bytes at which eviction begins.

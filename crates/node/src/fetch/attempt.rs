@@ -91,15 +91,26 @@ impl FetchInner {
             self.check_spare_room(flight)?;
         }
         let mut round = RoundState::default();
-        for attempt in 1.. {
+        let (mut attempt, mut failovers) = (1, 0);
+        loop {
             flight.set_attempt(attempt);
             let before = flight.received_bytes();
+            let turn = self.connector.in_use().borrow().turn;
             let (config, outcome) = self.attempt(flight, &mut round, attempt > 1).await;
             let error = match outcome {
                 Ok(pulled) => return Ok(pulled),
                 Err(error) => error,
             };
             self.count_failed(&error);
+            // At another main server it is the same attempt.
+            let is_failover = failovers < config.main_servers().len()
+                && (error.is_broken_off() || error.is_away())
+                && self.connector.in_use().borrow().turn != turn;
+            if is_failover {
+                failovers += 1;
+                warn!("meeting {}: goes on at another main server: {error}", flight.id());
+                continue;
+            }
             let retries = config.network.retry_count;
             if error.is_final() || attempt >= retries {
                 return Err(error);
@@ -108,7 +119,8 @@ impl FetchInner {
             let mut pause = backoff(attempt, first, LONGEST_PAUSE.max(first), fastrand::f64());
             if error.is_broken_off() && flight.received_bytes() >= before + PROGRESS_BYTES {
                 let is_stall = matches!(error, PullError::Stalled(_));
-                let longest = if is_stall { STALL_PAUSE } else { PROGRESS_PAUSE };
+                let has_others = config.main_servers().len() > 1;
+                let longest = if is_stall || has_others { STALL_PAUSE } else { PROGRESS_PAUSE };
                 pause = pause.min(with_jitter(longest, fastrand::f64()));
             }
             warn!(
@@ -123,8 +135,8 @@ impl FetchInner {
                 () = tokio::time::sleep(pause) => {}
                 () = flight.wait_for_retry() => {}
             }
+            attempt += 1;
         }
-        Err(PullError::Stopped)
     }
 
     fn count_failed(&self, error: &PullError) {
@@ -202,6 +214,9 @@ impl FetchInner {
         let recall = permit.preempted();
         let asking = recall.run_until_cancelled(self.ask(&task, round, retry));
         let Some(asked) = asking.await else { return Ok(AttemptOutcome::Preempted) };
+        if let Err(PullError::Upstream(error)) = &asked {
+            self.connector.after_failed_pull(&upstream, error);
+        }
         let AnsweredRequest { origin, offer, resumed, mut answer, began } = match asked? {
             RequestOutcome::Answered(asked) => *asked,
             RequestOutcome::Unanswered(tried) => return Ok(tried),

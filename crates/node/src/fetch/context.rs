@@ -86,10 +86,13 @@ impl FetchInner {
         upstream: &'a Upstream,
         store: &'a Store,
     ) -> AttemptContext<'a> {
-        let held = store.get(flight.id()).filter(|held| held.is_from_origin(upstream.origin()));
+        let held = store.get(flight.id()).filter(|held| held.is_of_fleet(upstream.fleet()));
         let sync = self.board.sync.borrow();
-        let token =
-            if sync.origin == upstream.origin() { sync.token.clone() } else { String::new() };
+        let token = if sync.fleet.identity() == upstream.origin() {
+            sync.token.clone()
+        } else {
+            String::new()
+        };
         AttemptContext { flight, config, upstream, store, held, token }
     }
 }

@@ -109,6 +109,11 @@ impl PullError {
         matches!(self, Self::Interrupted { .. } | Self::Stalled(_) | Self::TooSlow(_))
     }
 
+    /// True if the main server did not answer.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_away())
+    }
+
     pub fn fault(&self) -> Fault {
         let cause = match self {
             Self::Upstream(error) => error.cause(),

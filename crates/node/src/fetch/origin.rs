@@ -210,7 +210,8 @@ impl FetchInner {
             (known, is_prestaged, unoffered, waits)
         };
         let offered = |offer: &Offer| {
-            let location = PackageLocation::from_package_url(base_url, offer.path.as_deref()?)?;
+            let location =
+                PackageLocation::from_package_url(task.upstream.fleet(), offer.path.as_deref()?)?;
             Some(Origin::main_server(task.upstream, location))
         };
         let chosen = |offer: &Offer, unoffered| {

@@ -323,7 +323,8 @@ impl FetchInner {
                 return Err(SourceReason::Compare);
             }
             let location = offer.path.as_deref();
-            let location = location.and_then(|p| PackageLocation::from_package_url(base_url, p));
+            let location =
+                location.and_then(|p| PackageLocation::from_package_url(task.upstream.fleet(), p));
             return Ok(RelayedPackage {
                 version: PackageVersion::Digest(sha256),
                 // Our main server's tag.

@@ -139,7 +139,7 @@ impl Fetch {
         let mut sync = self.inner.board.sync.subscribe();
         let has_same_list = {
             let sync = sync.borrow();
-            *version == PackageVersion::from_token(&sync.origin, &sync.token)
+            *version == PackageVersion::from_token(sync.fleet.identity(), &sync.token)
         };
         // Who has the same list and a client that asks for what is not in it need not wait.
         let wait = if has_same_list { Duration::ZERO } else { LISTED_WAIT };

@@ -67,7 +67,7 @@ impl Fetch {
             || self.inner.state().flights.get(id).is_some_and(|flight| flight.is_prestage());
         let (stored, config) = (self.inner.board.store().get(id), self.inner.settings.current());
         // Under the same id, another main server has another meeting.
-        let stored = stored.filter(|stored| stored.is_from_origin(config.main_server()));
+        let stored = stored.filter(|stored| stored.is_of_fleet(config.fleet()));
         stored.is_some_and(|stored| stored.manifest.withheld) || is_prestage_pull()
     }
 
@@ -208,8 +208,8 @@ mod tests {
         let board = &fetch.inner.board;
         let origin = fetch.inner.settings.current().main_server().to_owned();
         let answered = |is_prestage_known| {
-            let (origin, complete) = (origin.clone(), true);
-            let sync = SyncState { origin, complete, is_prestage_known, ..SyncState::default() };
+            let (fleet, complete) = (origin.as_str().into(), true);
+            let sync = SyncState { fleet, complete, is_prestage_known, ..SyncState::default() };
             board.sync.send_replace(Arc::new(sync));
         };
         for (from, withheld, is_known, kept) in [

@@ -67,7 +67,7 @@ impl CertificateWorker {
             }
         });
         let trusted = self.reload_trust(config).inspect(|new| {
-            if *new && config.main_server_tls {
+            if *new && config.has_secure_main_server() {
                 info!("the certificates for the main server were read anew");
             }
         });

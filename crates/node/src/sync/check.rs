@@ -79,7 +79,7 @@ async fn version(
     held: &Manifest,
     path: &str,
 ) -> VersionComparison {
-    let Some(location) = PackageLocation::from_package_url(upstream.origin(), path) else {
+    let Some(location) = PackageLocation::from_package_url(upstream.fleet(), path) else {
         return VersionComparison::Incomparable;
     };
     match upstream.head(id, &location).await {

@@ -12,6 +12,7 @@ use std::{
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
     ActiveMeeting, Fault, MAX_MEETINGS, MeetingStatus, OfferedPackage, UnservedMeeting,
+    fleet::FleetOrigins,
     package::{PackageId, Sha256},
 };
 use edge_mirror_store::{Store, StoredPackage};
@@ -39,10 +40,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(45);
 /// another package and starts it again within so short a time.
 const RECHECK_AFTER: Duration = Duration::from_millis(50);
 
-/// State of one main server's meetings.
+/// State of one fleet's meetings.
 #[derive(Default)]
 pub struct MainServerView {
-    pub origin: String,
+    pub fleet: FleetOrigins,
     pub answers: u64,
     /// Recognizes a repeated answer.
     pub seen: Option<PollFingerprint>,
@@ -80,9 +81,9 @@ pub struct MainServerView {
 }
 
 impl MainServerView {
-    /// Empty state of the main server at `origin`.
-    pub fn of(origin: &str, last_pull: Option<UnixMillis>) -> Self {
-        Self { origin: origin.to_owned(), last_pull, ..Self::default() }
+    /// Empty state of a fleet's meetings.
+    pub fn of(fleet: impl Into<FleetOrigins>, last_pull: Option<UnixMillis>) -> Self {
+        Self { fleet: fleet.into(), last_pull, ..Self::default() }
     }
 
     /// Takes in a poll's answer. If it has malformed entries, it only adds
@@ -183,7 +184,8 @@ impl MainServerView {
             offer.title.get_or_insert_with(|| meeting.title.clone());
         }
         let prestaged = Arc::new(self.prestage.catalogue());
-        Catalogue { origin: self.origin.clone(), offers: self.offers.clone(), prestaged }
+        let (origin, offers) = (self.fleet.identity().to_owned(), self.offers.clone());
+        Catalogue { origin, offers, prestaged }
     }
 
     /// The state that the next poll needs.
@@ -203,7 +205,7 @@ impl MainServerView {
     pub fn refresh_held(&mut self, store: &Store) -> Vec<Arc<StoredPackage>> {
         let mut withheld = Vec::new();
         for (meeting, tracked) in self.active.iter().zip(&mut self.meetings) {
-            let held = store.get(&meeting.id).filter(|held| held.is_from_origin(&self.origin));
+            let held = store.get(&meeting.id).filter(|held| held.is_of_fleet(&self.fleet));
             let sha256 = held.as_ref().map(|held| held.manifest.sha256);
             withheld.extend(held.filter(|held| held.manifest.withheld));
             if sha256 != tracked.held.as_ref().map(|held| held.sha256) {
@@ -390,7 +392,7 @@ impl MainServerView {
         self.refresh_failing();
         board::SyncState {
             answers: self.answers,
-            origin: self.origin.clone(),
+            fleet: self.fleet.clone(),
             token: self.token.to_string(),
             polled_ok: self.polled_ok,
             poll_error: self.poll_error.clone(),

@@ -35,6 +35,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// Pause if a main server that held back its answers now fails, or returns them
 /// unchanged too early: it is stopping, perhaps to start again.
 const GONE_PAUSE: Duration = Duration::from_secs(5);
+const SHORT_GONE_PAUSE: Duration = Duration::from_millis(500);
 
 /// State before the poll.
 #[derive(Default)]
@@ -68,6 +69,8 @@ pub(crate) struct PollOutcome {
 /// A poll under way.
 pub(crate) struct InFlightPoll {
     pub outcome: BoxFuture<'static, Result<PollOutcome, UpstreamError>>,
+    /// The main server that is asked.
+    pub(crate) upstream: Upstream,
     began: Instant,
     wait: Duration,
     /// Held back by the main server, as far as is known here.
@@ -84,15 +87,21 @@ impl InFlightPoll {
         let held = before.seen.as_ref().is_some_and(PollFingerprint::can_wait);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let wait = Duration::from_secs(config.sync_interval).min(LONGEST_WAIT);
-        let node_id = config.node_id.clone();
+        let (node_id, asked) = (config.node_id.clone(), upstream.clone());
         let outcome = Box::pin(async move {
             if before.seen.is_none() {
-                let registered = presence.wait_for(|presence| presence.registered);
+                let registered = presence.wait_for(|presence| {
+                    presence.registered_at.as_deref() == Some(asked.base_url())
+                });
                 let _ = timeout(REGISTRATION_WAIT, registered).await;
             }
-            poll(upstream, before, node_id, limit, wait).await
+            poll(asked, before, node_id, limit, wait).await
         });
-        Self { outcome, began: Instant::now(), wait, is_long_poll: held }
+        Self { outcome, upstream, began: Instant::now(), wait, is_long_poll: held }
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Time of the next poll, if that is sooner than the interval. `polled` is the
@@ -102,6 +111,11 @@ impl InFlightPoll {
         polled: Option<&PollOutcome>,
         now: Instant,
     ) -> Option<Instant> {
+        let gone_pause = match self.upstream.fleet().base_urls().len() {
+            0 | 1 => GONE_PAUSE,
+            // Another one is there meanwhile.
+            _ => SHORT_GONE_PAUSE,
+        };
         let Some(polled) = polled else { return self.is_long_poll.then(|| now + GONE_PAUSE) };
         // Half the wait: clocks differ, and an answer that is not held back comes
         // within a small part of it.
@@ -109,7 +123,7 @@ impl InFlightPoll {
             self.is_long_poll && polled.news.is_none() && now < self.began + self.wait / 2;
         match (polled.holds_answers, too_soon) {
             (false, _) => None,
-            (true, true) => Some(now + GONE_PAUSE),
+            (true, true) => Some(now + gone_pause),
             (true, false) => Some(self.began + MIN_INTERVAL),
         }
     }
@@ -220,9 +234,10 @@ mod tests {
         let began = Instant::now();
         let again = |held, polled: Option<&PollOutcome>, after_s: u64| {
             let outcome = Box::pin(std::future::pending());
+            let upstream = Upstream::for_test();
             let now = began + Duration::from_secs(after_s);
-            let again =
-                InFlightPoll { outcome, began, wait, is_long_poll: held }.next_poll_at(polled, now);
+            let again = InFlightPoll { outcome, upstream, began, wait, is_long_poll: held }
+                .next_poll_at(polled, now);
             again.map(|again| again.saturating_duration_since(now))
         };
         let polled = |waits, news: bool| PollOutcome {

@@ -9,6 +9,7 @@ use std::{
 
 use edge_mirror_protocol::{
     Fault,
+    fleet::FleetOrigins,
     package::{PackageId, Sha256},
     relay::PrestageOffer,
 };
@@ -104,10 +105,14 @@ impl PrestageList {
     }
 
     /// Looks up the stored packages. Returns those that clients could have.
-    pub(crate) fn refresh(&mut self, store: &Store, origin: &str) -> Vec<Arc<StoredPackage>> {
+    pub(crate) fn refresh(
+        &mut self,
+        store: &Store,
+        fleet: &FleetOrigins,
+    ) -> Vec<Arc<StoredPackage>> {
         let mut given = Vec::new();
         for (id, package) in &mut self.packages {
-            let stored = store.get(id).filter(|stored| stored.is_from_origin(origin));
+            let stored = store.get(id).filter(|stored| stored.is_of_fleet(fleet));
             package.held = stored.as_ref().map(|stored| stored.manifest.sha256);
             given.extend(stored.filter(|stored| !stored.manifest.withheld));
         }

@@ -64,7 +64,7 @@ impl SyncWorker {
                 // An adopted package may be any version, and one of another main
                 // server any meeting's: they still have to be compared.
                 let source = &pulled.stored.manifest.source;
-                if source.origin.as_deref() == Some(&*self.known.origin) {
+                if source.origin.as_deref().is_some_and(|from| self.known.fleet.contains(from)) {
                     self.known.confirm(&id, sha256, token, began);
                 }
             }

@@ -47,6 +47,21 @@ impl UpstreamError {
         Fault { cause: self.cause(), text: self.to_string() }
     }
 
+    /// True if no main server answered: another one may.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Untrusted { .. } | Self::TimedOut { .. })
+    }
+
+    /// True if there is nobody to connect to, or the connection broke. A time that is over may
+    /// be that of one slow answer.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    pub(crate) fn is_server_error(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.is_server_error())
+    }
+
     /// True if the main server has this path, but not for this method.
     pub(crate) fn is_wrong_method(&self) -> bool {
         const UNSUPPORTED: [StatusCode; 2] =

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use edge_mirror_protocol::package::{PackageId, PackageRoute, Sha256, Validators, sha256_of_field};
+use edge_mirror_protocol::{
+    fleet::FleetOrigins,
+    package::{PackageId, PackageRoute, Sha256, Validators, sha256_of_field},
+};
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
@@ -115,10 +118,14 @@ pub enum TransferError {
 }
 
 impl PackageLocation {
-    /// The location that a `package_url` names, if it may be requested: a path on
-    /// the same server under `/uploads/`, or the same as a whole URL.
-    pub(crate) fn from_package_url(origin: &str, package_url: &str) -> Option<Self> {
-        let path = package_url.strip_prefix(origin).unwrap_or(package_url);
+    /// The location that a `package_url` names, if it may be requested: a path under
+    /// `/uploads/`, or the same as a whole URL of one of the main servers.
+    pub(crate) fn from_package_url(fleet: &FleetOrigins, package_url: &str) -> Option<Self> {
+        let mut base_urls = fleet.base_urls().iter();
+        let path = base_urls.find_map(|base_url| {
+            package_url.strip_prefix(base_url.as_str()).filter(|path| path.starts_with(UPLOADS))
+        });
+        let path = path.unwrap_or(package_url);
         let inner = path.strip_prefix(UPLOADS)?;
         let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
         let control = inner.chars().any(char::is_control);
@@ -239,7 +246,7 @@ impl Upstream {
         id: &PackageId,
         location: &PackageLocation,
     ) -> Result<AnnouncedPackage, UpstreamError> {
-        let url = location.url(&self.origin, id);
+        let url = location.url(&self.base_url, id);
         let asked = format!("HEAD {url}");
         let request = self.client.head(url).header(header::ACCEPT_ENCODING, "identity");
         let response = self.send(&asked, request.timeout(self.timeout), self.timeout).await?;
@@ -253,7 +260,7 @@ impl Upstream {
         location: &PackageLocation,
         wanted: PackageRequest<'_>,
     ) -> Result<OriginAnswer, UpstreamError> {
-        let url = location.url(&self.origin, id);
+        let url = location.url(&self.base_url, id);
         let asked = format!("GET {url}");
         let request = self.client.get(url).header(header::ACCEPT_ENCODING, "identity");
         let sent = timeout(self.timeout, self.send(&asked, wanted.shape(request), self.timeout));
@@ -328,7 +335,7 @@ mod tests {
     const ORIGIN: &str = "http://10.0.0.1:80";
 
     fn url(package_url: &str) -> Option<String> {
-        let place = PackageLocation::from_package_url(ORIGIN, package_url)?;
+        let place = PackageLocation::from_package_url(&ORIGIN.into(), package_url)?;
         Some(place.url(ORIGIN, &"7".parse().unwrap()).to_string())
     }
 

@@ -20,7 +20,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    IDLE_CONNECTION, field,
+    connector::IDLE_CONNECTION,
+    field,
     package::{AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody},
     root_cause,
 };

@@ -14,10 +14,11 @@ use edge_mirror_settings::Config;
 use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
-use super::{cleanup_at, meetings::MeetingRow};
+use super::{cleanup_at, main_server_in_use, meetings::MeetingRow};
 use crate::{
     board::{AddressWarning, Presence, SyncState},
     machine::Machine,
+    upstream::MainServerInUse,
 };
 
 /// A page that lists more failing meetings helps nobody.
@@ -26,6 +27,7 @@ pub(super) const MAX_MEETINGS: usize = 20;
 pub(super) struct NodeSnapshot<'a> {
     pub running: bool,
     pub config: &'a Config,
+    pub in_use: &'a MainServerInUse,
     pub config_file: &'a Path,
     pub(crate) config_error: Option<String>,
     pub presence: &'a Presence,
@@ -65,6 +67,7 @@ pub(super) fn find_problems(node: &NodeSnapshot) -> Vec<Problem> {
     }));
     if node.running {
         found.extend(main_server(node));
+        found.extend(failover(node));
         if node.sync.left_out > 0 {
             let (limit, left_out) = (protocol::MAX_MEETINGS, node.sync.left_out);
             found.push(Problem::error(
@@ -120,6 +123,16 @@ fn admission_problem(node: &NodeSnapshot, admission: AdmissionNotice) -> Problem
 /// One problem per cause: if heartbeats fail, polls do, too.
 fn main_server(node: &NodeSnapshot) -> Option<Problem> {
     let (presence, sync) = (node.presence, node.sync);
+    if presence.error.is_some() && is_none_there(node) {
+        return Some(Problem::error(
+            "main_servers_unreachable",
+            json!({
+                "since": presence.failing_since.map(UnixMillis::as_secs),
+                "main_servers": node.config.fleet().base_urls().join(", "),
+                "text": failures(node.in_use),
+            }),
+        ));
+    }
     let (code, fault, since) = match (&presence.error, &sync.poll_error) {
         (Some(fault), _) => ("main_server_unreachable", fault, presence.failing_since),
         (None, Some(fault)) => ("poll_failed", fault, sync.poll_failing_since),
@@ -129,11 +142,43 @@ fn main_server(node: &NodeSnapshot) -> Option<Problem> {
         code,
         json!({
             "since": since.map(UnixMillis::as_secs),
-            "main_server": node.config.main_server(),
+            "main_server": main_server_in_use(node.config, node.in_use),
             "cause": fault.cause,
             "text": fault.text,
         }),
     ))
+}
+
+/// True if there are several, and none of them answers.
+fn is_none_there(node: &NodeSnapshot) -> bool {
+    let is_failing =
+        |base_url: &String| node.in_use.failing.iter().any(|failing| failing.base_url == *base_url);
+    let listed = node.config.fleet().base_urls();
+    listed.len() > 1 && listed.iter().all(is_failing)
+}
+
+/// Some main servers do not answer, and another one does.
+fn failover(node: &NodeSnapshot) -> Option<Problem> {
+    let failing = &node.in_use.failing;
+    if failing.is_empty() || is_none_there(node) {
+        return None;
+    }
+    let names: Vec<&str> = failing.iter().map(|failing| failing.base_url.as_str()).collect();
+    Some(Problem::warning(
+        "main_server_failover",
+        json!({
+            "main_servers": names.join(", "),
+            "main_server": main_server_in_use(node.config, node.in_use),
+            "text": failures(node.in_use),
+        }),
+    ))
+}
+
+/// Each with its reason.
+fn failures(in_use: &MainServerInUse) -> String {
+    let texts: Vec<&str> =
+        in_use.failing.iter().map(|failing| failing.fault.text.as_str()).collect();
+    texts.join("; ")
 }
 
 fn address_problem(warning: &AddressWarning) -> Problem {
@@ -206,6 +251,7 @@ mod tests {
         let node = NodeSnapshot {
             running: true,
             config: &config,
+            in_use: &MainServerInUse::default(),
             config_file: folder,
             config_error: None,
             presence: &presence,
