@@ -16,6 +16,7 @@ mod bench;
 mod benchmarks;
 mod commands;
 mod config;
+mod content_probes;
 mod cut_through;
 mod demo;
 mod docs;

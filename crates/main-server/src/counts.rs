@@ -12,6 +12,7 @@ pub(crate) struct MasterCounters {
     pub heartbeats: CounterFamily<IntakeResult>,
     pub registrations: CounterFamily<IntakeResult>,
     pub(crate) lost_nodes: Counter,
+    pub(crate) content_probes: CounterFamily<ContentResult>,
     pub(crate) uploads: CounterFamily<IntakeResult>,
     pub(crate) uploaded_bytes: Counter,
     pub bad_packages: CounterFamily<MasterCheckOccasion>,
@@ -38,6 +39,11 @@ impl IntakeResult {
     pub(crate) fn of<T, E>(outcome: &Result<T, E>) -> Self {
         if outcome.is_ok() { Self::Well } else { Self::Not }
     }
+}
+
+labels! {
+    /// The outcome of a content probe.
+    ContentResult { Same => "same", Wrong => "wrong", Unknown => "unknown" }
 }
 
 labels! {

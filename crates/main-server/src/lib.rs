@@ -255,6 +255,7 @@ fn spawn_workers(
     workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
     workers.spawn("piece digests", workers::digest_pieces(server.clone(), token()));
     workers.spawn("prober", workers::probe(server.clone(), prober, token()));
+    workers.spawn("content prober", workers::probe_contents(server.clone(), token()));
     workers.spawn("fleet", workers::keep_fleet(server.clone(), token()));
     workers.spawn("history", workers::keep_history(server.clone(), token()));
     workers.spawn("figures", workers::save_figures(server.clone(), token()));

@@ -2,6 +2,7 @@
 //! planning relays, verifying packages. Thin: decisions are made elsewhere.
 
 pub(crate) mod certificates;
+mod contents;
 mod figures;
 mod fleet;
 mod history;
@@ -31,6 +32,7 @@ use crate::{
     workers::probe::Prober,
 };
 
+pub(crate) use contents::probe_contents;
 pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
 pub(crate) use history::keep_history;

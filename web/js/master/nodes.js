@@ -121,10 +121,11 @@ function nodeRow(live) {
     setHidden(remove, !known);
     // Tablets are sent there only for what it has.
     const has = running.length === 0 ? "idle" : held === 0 ? "bare" : held < running.length ? "some" : "all";
+    const isWrong = here?.wrong_packages.length > 0;
     const isBare = kind === "reachable" && has === "bare";
-    state.show(isBare ? LOOKS.asking : LOOKS[kind], t(`reach.${isBare ? "bare" : kind}`));
+    state.show(isBare ? LOOKS.asking : isWrong ? LOOKS.unreachable : LOOKS[kind], t(`reach.${isBare ? "bare" : kind}`));
     const since = known?.last_seen ? moment(known.last_seen, live.now()) : "";
-    setText(why, t(kind === "reachable" ? `reach.has.${has}` : `reach.${kind}.why`, { since }));
+    setText(why, t(kind === "reachable" ? `reach.has.${isWrong ? "wrong" : has}` : `reach.${kind}.why`, { since }));
     figures.show({
       load: here ? count(here.downloads) : "–",
       redirects: here ? count(here.redirects) : "–",

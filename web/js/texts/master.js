@@ -61,6 +61,11 @@ export default {
     "nodes_accepted.do": ["之后请在“节点”页面核对，移除不认识的节点。", "Check the list under Nodes afterwards, and remove those that you don't know."],
     open_nodes: ["网络上的任何程序都可以注册为节点，平板会被引导到那里（启动时使用了 --nodes open）。", "Any program on the network can register as a node and get tablets (it was started with --nodes open)."],
     "open_nodes.do": ["如果不是有意为之，请去掉 --nodes open 重新启动，或在“节点”页面设置密钥。", "Unless that is intended, restart it without --nodes open, or require a key under Nodes."],
+    node_wrong_content: ["节点 {node} 上会议“{title}”的会议包与主控服务器的不一致，平板不会被引导到那里下载它。", "The node {node} gives other bytes than this server's package of “{title}”; no tablets are sent there for it."],
+    "node_wrong_content.do": [
+      "请检查该节点的磁盘，并在它的管理页面上重新校验这个会议包；内容正确之后会自动恢复。",
+      "Check the node's disk, and verify the package in its panel. It is used again as soon as its bytes are right.",
+    ],
     node_unreachable: ["连接不上节点 {node}（{address}），平板不会被引导到那里。", "The node {node} can't be reached at {address}, so no tablets are sent there."],
     "node_unreachable.do": [
       "请检查节点所在机器的防火墙是否放行这个端口，以及节点配置中的公布地址是否正确。",
@@ -307,6 +312,7 @@ export default {
   lacking: {
     unprobed: ["正在检测平板能否连接", "being checked whether tablets can reach it"],
     after_start: ["会议开始后才拉取", "pulls it after the start"],
+    wrong_content: ["会议包的内容与主控服务器的不一致", "gives other bytes than this server"],
     unstarted: ["会议既未开始，也未提前分发", "the meeting is neither started nor distributed"],
   },
 
@@ -355,6 +361,7 @@ export default {
     "has.some": ["平板只会被引导到这里下载已有的会议包", "tablets are sent here for the packages it has"],
     "has.bare": ["有会议包之后，平板才会被引导到这里", "no tablets are sent here before it has a package"],
     "has.idle": ["会议进行时，平板会被引导到这里", "tablets are sent here while meetings run"],
+    "has.wrong": ["部分会议包的内容不对，平板不会被引导到这里下载它们", "no tablets are sent here for packages whose bytes are wrong"],
     unreachable: ["连接不上", "Can't be reached"],
     "unreachable.why": ["平板不会被引导到这里；原因见详情", "no tablets are sent here; the details say why"],
     silent: ["没有响应", "Silent"],
@@ -484,6 +491,7 @@ export default {
     "excluded.drained": ["已停止引导", "drained"],
     "excluded.no_heartbeat_yet": ["尚未收到心跳", "no heartbeat yet"],
     "excluded.without_package": ["没有最新的会议包", "does not have the current package"],
+    "excluded.wrong_content": ["会议包的内容不对", "gives wrong bytes"],
     "excluded.not_in_rule": ["不在规则中", "not in the rule"],
   },
 

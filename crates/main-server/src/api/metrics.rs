@@ -110,6 +110,22 @@ fn nodes(page: &mut Exposition, server: &Server) {
         "outcome",
         &counts.heartbeats,
     );
+    page.tally(
+        "edge_mirror_master_content_probes_total",
+        "Parts of packages that were compared with those at nodes, by outcome.",
+        "outcome",
+        &counts.content_probes,
+    );
+    let wrong: usize = {
+        let registry = server.registry();
+        let live = registry.live(server.clock.now());
+        live.map(|(_, node)| node.contents.all_wrong(|id| server.digest(id)).count()).sum()
+    };
+    page.gauge(
+        "edge_mirror_master_wrong_packages",
+        "Packages at nodes whose bytes are not this main server's.",
+    )
+    .put(&[], wrong);
     page.gauge(
         "edge_mirror_master_held_polls",
         "Polls of nodes that are held back until there is news.",

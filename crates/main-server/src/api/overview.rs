@@ -30,7 +30,7 @@ use crate::{
         fleet::NodePolicy,
         index::IndexedMeetings,
         meetings::Meeting,
-        problems::{self, FailingMeeting, FleetSnapshot, MasterSnapshot},
+        problems::{self, FailingMeeting, FleetSnapshot, MasterSnapshot, WrongPackage},
         registry::RegisteredNode,
         routing::RoutingRules,
     },
@@ -58,6 +58,8 @@ struct ShownNode<'a> {
     #[serde(flatten)]
     node: nodes::NodeView<'a>,
     packages: &'a [&'a PackageId],
+    /// It has other bytes than this main server, and gets no tablets for them.
+    wrong_packages: Vec<&'a PackageId>,
     redirects: u64,
     /// Where it is, as an operator says, or else the node; may be empty.
     site: &'a str,
@@ -166,7 +168,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let nodes = |items: &mut ItemWriter<'_>| {
         for (node_id, node) in &live {
             let packages = held.get(node_id).map(Vec::as_slice).unwrap_or_default();
-            items.add(node_id, &shown_node(node_id, node, packages, &download_log));
+            items.add(node_id, &shown_node(server, node_id, node, packages, &download_log));
         }
     };
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
@@ -232,16 +234,19 @@ fn shown_meeting<'a>(
 }
 
 fn shown_node<'a>(
+    server: &Server,
     node_id: &'a str,
     node: &'a RegisteredNode,
     packages: &'a [&'a PackageId],
     log: &DownloadLog,
 ) -> ShownNode<'a> {
+    let wrong = node.contents.all_wrong(|id| server.digest(id));
     ShownNode {
         // As of its last heartbeat: a figure that grows by itself would be a change every
         // second.
         node: nodes::described(node_id, node, node.heard_at),
         packages,
+        wrong_packages: wrong.map(|(id, _)| id).collect(),
         redirects: log.redirects_to(node_id),
         site: node.site(),
     }
@@ -259,7 +264,14 @@ fn find_problems(
     let state_fault = server.state_fault.borrow().as_ref().map(|cause| cause.to_string());
     let health = &server.certificate_health;
     let (fault, warning) = (health.fault(), health.warning());
+    let wrong = live.iter().flat_map(|(node_id, node)| {
+        let wrong = node.contents.all_wrong(|id| server.digest(id));
+        let titled = wrong.filter_map(|(id, wrong)| Some((book.find(id.as_str())?, wrong)));
+        titled.map(move |(meeting, wrong)| WrongPackage { node_id, meeting, wrong })
+    });
+    let wrong: Vec<_> = wrong.collect();
     problems::find_problems(&MasterSnapshot {
+        wrong: &wrong,
         state_fault: state_fault.as_deref(),
         without_package: &bare.collect::<Vec<_>>(),
         failing,

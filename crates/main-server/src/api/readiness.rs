@@ -20,7 +20,7 @@ use crate::{
         problems::FailingMeeting,
         readiness::{
             self, AwaitedPackage, ExpectedNode, NodeContact, NodeReadiness, NodeReadinessState,
-            PackageDemand, ReadinessSummary,
+            PackageDemand, ReadinessSummary, WRONG_CONTENT,
         },
         registry::NodeRegistry,
     },
@@ -178,7 +178,10 @@ impl BoardReadiness<'_> {
     /// The nodes that can't pull the meeting's package, if there are any.
     pub(crate) fn failing<'a>(&'a self, meeting: &'a Meeting) -> Option<FailingMeeting<'a>> {
         let failing = self.lacking.iter();
-        let failing = failing.filter(|node| node.state == NodeReadinessState::Failing);
+        // Wrong content is a problem of its own.
+        let failing = failing.filter(|node| {
+            node.state == NodeReadinessState::Failing && node.reason != Some(WRONG_CONTENT)
+        });
         let nodes: Vec<_> = failing.map(|node| &*node.node_id).collect();
         (!nodes.is_empty()).then_some(FailingMeeting { meeting, nodes })
     }

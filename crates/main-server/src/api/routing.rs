@@ -137,6 +137,7 @@ enum ExclusionReason {
     Drained,
     NoHeartbeatYet,
     WithoutPackage,
+    WrongContent,
     NotInRule,
 }
 
@@ -250,6 +251,7 @@ fn excluded_node(node_id: &str, why: Exclusion) -> ExcludedNode<'_> {
         Exclusion::Drained => ExclusionReason::Drained,
         Exclusion::Unreported => ExclusionReason::NoHeartbeatYet,
         Exclusion::NoPackage => ExclusionReason::WithoutPackage,
+        Exclusion::WrongContent => ExclusionReason::WrongContent,
         Exclusion::Rule => ExclusionReason::NotInRule,
     };
     ExcludedNode { node_id, reason }

@@ -9,6 +9,7 @@ use edge_mirror_store::LOW_DISK_BYTES;
 use serde_json::json;
 
 use crate::state::{
+    contents::WrongContent,
     fleet::KnownNode,
     meetings::Meeting,
     registry::{NodeReachability, RegisteredNode},
@@ -26,10 +27,19 @@ pub(crate) struct FailingMeeting<'a> {
     pub nodes: Vec<&'a str>,
 }
 
+/// A package of which a node gives other bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrongPackage<'a> {
+    pub node_id: &'a str,
+    pub meeting: &'a Meeting,
+    pub wrong: &'a WrongContent,
+}
+
 pub(crate) struct MasterSnapshot<'a> {
     /// Running meetings without a package.
     pub(crate) without_package: &'a [&'a Meeting],
     pub(crate) failing: &'a [FailingMeeting<'a>],
+    pub(crate) wrong: &'a [WrongPackage<'a>],
     pub(crate) any_running: bool,
     /// The reason that no change can be saved.
     pub(crate) state_fault: Option<&'a str>,
@@ -77,6 +87,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
         )
     }));
     found.extend(seen.failing.iter().take(MAX_OF_A_KIND).map(failing));
+    found.extend(seen.wrong.iter().take(MAX_OF_A_KIND).map(wrong_content));
     found.extend(silent(&seen.fleet));
     if seen.any_running && seen.nodes.is_empty() {
         found.push(Problem::warning("no_nodes", json!({})));
@@ -141,6 +152,14 @@ fn failing(FailingMeeting { meeting, nodes }: &FailingMeeting<'_>) -> Problem {
     )
 }
 
+fn wrong_content(WrongPackage { node_id, meeting, wrong }: &WrongPackage<'_>) -> Problem {
+    let about = json!({
+        "node": node_id, "meeting": meeting.id, "title": meeting.title,
+        "since": wrong.since.as_secs_f64(), "text": wrong.text,
+    });
+    Problem::error("node_wrong_content", about)
+}
+
 fn unreachable((node_id, node): &(&str, &RegisteredNode)) -> Option<Problem> {
     let NodeReachability::Unreachable(reason) = &node.reach else { return None };
     Some(Problem::warning(
@@ -178,6 +197,7 @@ mod tests {
         let mut seen = MasterSnapshot {
             without_package,
             failing: &[],
+            wrong: &[],
             any_running: true,
             state_fault: None,
             nodes: &nodes,

@@ -11,6 +11,9 @@ use crate::state::{
     registry::{NodeReachability, RegisteredNode},
 };
 
+/// Reason of a node that has the package, with other bytes.
+pub(crate) const WRONG_CONTENT: &str = "wrong_content";
+
 /// A node that every package should reach.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpectedNode<'a> {
@@ -88,7 +91,8 @@ pub(crate) struct NodeReadiness<'a> {
     pub seconds_left: Option<u64>,
     /// Code of the reason that it is not ready: a cause of a failed pull, `unprobed`
     /// (nobody has tried yet whether clients can reach it), `after_start` (it pulls after the
-    /// start only) or `unstarted` (the meeting is neither started nor distributed).
+    /// start only), `unstarted` (the meeting is neither started nor distributed) or
+    /// `wrong_content` (what it gives is not the package).
     pub reason: Option<&'static str>,
     /// The last error of the pull or of this server's probe.
     pub text: Option<Cow<'a, str>>,
@@ -228,6 +232,17 @@ fn assess_live<'a>(
         reason,
         ..with_progress.clone()
     };
+    if let (NodeReachability::Reachable { .. }, Some(wrong)) =
+        (&node.reach, node.contents.wrong(package.id, package.sha256))
+    {
+        return NodeReadiness {
+            state: NodeReadinessState::Failing,
+            reason: Some(WRONG_CONTENT),
+            text: Some((&*wrong.text).into()),
+            since: Some(wrong.since.as_secs_f64()),
+            ..with_progress
+        };
+    }
     match (&node.reach, held, pull) {
         (NodeReachability::Unreachable(reason), ..) => NodeReadiness {
             state: NodeReadinessState::Unreachable,

@@ -7,6 +7,7 @@
 //! memory or takes all the room.
 
 mod choice;
+mod contents;
 mod explanation;
 mod following;
 mod holder_index;
@@ -40,6 +41,8 @@ use crate::{
 };
 
 pub(crate) use choice::RedirectCandidate;
+pub(crate) use contents::ContentProbe;
+use contents::ContentRounds;
 pub(crate) use explanation::{Candidate, CandidateTier, ChoiceExplanation, Exclusion};
 pub(crate) use node::RegisteredNode;
 use node_map::NodeMap;
@@ -97,6 +100,7 @@ pub(crate) struct NodeRegistry {
     gone: BTreeMap<String, UnixMillis>,
     /// Something changed that trees depend on; emptied by the planner.
     relay_changed: bool,
+    contents: ContentRounds,
 }
 
 impl NodeRegistry {
@@ -126,6 +130,7 @@ impl NodeRegistry {
         // Until the heartbeat that follows: nodes register again after each outage, and
         // all trees would be turned over meanwhile.
         (node.relay, node.pulls, node.failed_pulls) = (old.relay, old.pulls, old.failed_pulls);
+        node.contents = old.contents.into_wrong();
         node.placement = self.placement(node_id, node.relay.as_ref());
         self.nodes.insert(node_id, node);
         Ok(false)
@@ -176,6 +181,9 @@ impl NodeRegistry {
             node.placement = placement;
             node.redirects = 0;
             node.holding = holding;
+            if has_news {
+                node.forget_contents();
+            }
             node.bytes()
         };
         let after = match (is_moved, is_resized) {
@@ -215,6 +223,7 @@ impl NodeRegistry {
         self.relay_changed = true;
         let Some(node) = self.nodes.remove(node_id) else { return false };
         self.note_gone(node_id, &node);
+        self.contents.note_gone(node_id, node.contents);
         true
     }
 
@@ -281,7 +290,10 @@ impl NodeRegistry {
         current: Sha256,
         now: UnixMillis,
     ) -> impl Iterator<Item = bool> {
-        self.available(now).map(move |(_, node)| node.has(id, current))
+        // One with wrong bytes gets no clients, and holds up no start.
+        let right = move |node: &RegisteredNode| !node.contents.is_wrong(id, current);
+        let nodes = self.available(now).filter(move |(_, node)| right(node));
+        nodes.map(move |(_, node)| node.has(id, current))
     }
 
     /// The live nodes that have each meeting's current package. The current version
@@ -296,7 +308,8 @@ impl NodeRegistry {
             for (id, version) in node.holding.iter().flat_map(HeldPackages::iter) {
                 let (current, nodes) =
                     holders.entry(id).or_insert_with(|| (current(id), Vec::new()));
-                if version.is_some() && version == *current {
+                let is_right = |version| !node.contents.is_wrong(id, version);
+                if version == *current && version.is_some_and(is_right) {
                     nodes.push(node_id);
                 }
             }
@@ -308,7 +321,7 @@ impl NodeRegistry {
     fn add(
         &mut self,
         node_id: &str,
-        node: RegisteredNode,
+        mut node: RegisteredNode,
         now: UnixMillis,
     ) -> Result<(), RequestError> {
         let is_full = |registry: &Self| {
@@ -324,6 +337,7 @@ impl NodeRegistry {
             (false, false) => {}
         }
         self.newcomers.admit(node.client, now)?;
+        node.contents = self.contents.take_gone(node_id);
         self.nodes.insert(node_id, node);
         Ok(())
     }
@@ -340,20 +354,21 @@ impl NodeRegistry {
 
     fn forget_dead(&mut self, now: UnixMillis) {
         let dead = self.nodes.extract(|_, node| !node.is_alive(now));
-        dead.into_iter().for_each(|(node_id, node)| self.note_lost(node_id, &node));
+        dead.into_iter().for_each(|(node_id, node)| self.note_lost(node_id, node));
     }
 
     fn forget_if_dead(&mut self, node_id: &str, now: UnixMillis) {
         if self.nodes.get(node_id).is_some_and(|node| !node.is_alive(now))
             && let Some(node) = self.nodes.remove(node_id)
         {
-            self.note_lost(node_id.to_owned(), &node);
+            self.note_lost(node_id.to_owned(), node);
         }
     }
 
-    fn note_lost(&mut self, node_id: String, node: &RegisteredNode) {
+    fn note_lost(&mut self, node_id: String, node: RegisteredNode) {
         self.relay_changed = true;
-        self.note_gone(&node_id, node);
+        self.note_gone(&node_id, &node);
+        self.contents.note_gone(&node_id, node.contents);
         self.lost.push(node_id);
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum Exclusion {
     Unreported,
     /// It does not have the current package.
     NoPackage,
+    /// It says that it has it, and gives other bytes.
+    WrongContent,
     /// The client's rule names others only.
     Rule,
 }
@@ -105,8 +107,12 @@ fn exclusion(
     if !node.reported {
         return Err(Exclusion::Unreported);
     }
-    if !current.is_some_and(|current| node.has(id, current)) {
-        return Err(Exclusion::NoPackage);
+    match current {
+        Some(current) if node.has(id, current) => {}
+        Some(current) if node.contents.is_wrong(id, current) => {
+            return Err(Exclusion::WrongContent);
+        }
+        Some(_) | None => return Err(Exclusion::NoPackage),
     }
     tier.ok_or(Exclusion::Rule)
 }

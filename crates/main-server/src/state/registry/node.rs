@@ -11,6 +11,7 @@ use edge_mirror_protocol::{
 
 use super::NodeReachability;
 use crate::state::{
+    contents::ContentRecords,
     fleet::SILENCE,
     held_packages::HeldPackages,
     probing::ProbeState,
@@ -56,6 +57,8 @@ pub(crate) struct RegisteredNode {
     pub(super) probing: Option<ProbeState>,
     /// Probes that failed since the last good one.
     pub(super) failures: u32,
+    /// Outcomes of probes of its packages' bytes.
+    pub(crate) contents: ContentRecords,
 }
 
 /// A package that a node can't pull, as it says.
@@ -90,6 +93,7 @@ impl RegisteredNode {
             probe_due_at: now,
             probing: None,
             failures: 0,
+            contents: ContentRecords::default(),
         }
     }
 
@@ -106,7 +110,7 @@ impl RegisteredNode {
             .failed_pulls
             .iter()
             .map(|failed| size_of_val(failed) + failed.pull.text.capacity());
-        size_of_val(&*self.active) + holding + pulls + failed.sum::<usize>()
+        size_of_val(&*self.active) + self.contents.bytes() + holding + pulls + failed.sum::<usize>()
     }
 
     /// True if it should have been heard by now.
@@ -153,8 +157,15 @@ impl RegisteredNode {
         now.saturating_since(self.heard_at) < SILENCE
     }
 
+    /// True if it has the package, and nobody found its bytes to be wrong.
     pub(super) fn has(&self, id: &PackageId, current: Sha256) -> bool {
-        self.holds(id, current).is_some()
+        self.holds(id, current).is_some() && !self.contents.is_wrong(id, current)
+    }
+
+    /// Forgets the probes of packages that it does not have any more.
+    pub(super) fn forget_contents(&mut self) {
+        let holding = self.holding.as_ref();
+        self.contents.retain(|id, sha256| holding.is_some_and(|held| held.has(id, sha256)));
     }
 
     /// The time since which it has the package, if it has it; that is None if it is not
