@@ -107,6 +107,16 @@ pub struct MasterArgs {
     /// machine can see arguments.
     #[arg(long, value_name = "URL")]
     pub state: Option<String>,
+    /// Keep packages in a store that several main servers share: s3://BUCKET/PREFIX
+    /// or the absolute path of a folder. The data folder then has copies. Pass the
+    /// credentials and the server of S3 in the usual environment variables, such as
+    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL.
+    #[arg(long, value_name = "URL")]
+    pub packages: Option<String>,
+    /// With --packages, how much the copies in the data folder may take; those of
+    /// running meetings stay. By default there is no limit.
+    #[arg(long, value_name = "SIZE", value_parser = units::cache_size, requires = "packages")]
+    pub package_cache: Option<u64>,
     /// The address to listen on; 0.0.0.0 is IPv4 only. By default all IPv4 and
     /// IPv6 addresses of this machine.
     #[arg(long, value_name = "ADDRESS", value_parser = units::address)]

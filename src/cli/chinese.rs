@@ -114,6 +114,16 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "state",
         "把会议保存在 PostgreSQL 数据库中，例如 postgres://用户@主机/数据库，而不是数据文件夹中。密码请写在环境变量 PGPASSWORD 中：本机的其他用户能看到命令行参数",
     ),
+    (
+        "master",
+        "packages",
+        "把会议包放在多台主控服务器共用的存储中：s3://存储桶/前缀，或文件夹的绝对路径。数据文件夹中则是副本。S3 的访问凭据和服务器用通常的环境变量传入，例如 AWS_ACCESS_KEY_ID、AWS_SECRET_ACCESS_KEY、AWS_REGION 和 AWS_ENDPOINT_URL",
+    ),
+    (
+        "master",
+        "package_cache",
+        "与 --packages 一起使用：数据文件夹中的副本最多占多少空间；进行中会议的副本始终保留。默认不限",
+    ),
     ("master backup", "file", "要写入的文件；已有的会被替换"),
     ("master restore", "file", "edge-mirror master backup 写入的文件"),
     (

@@ -50,6 +50,13 @@ pub(super) fn sample_size(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Zero would keep nothing that has just been fetched.
+pub(super) fn cache_size(text: &str) -> Result<u64, String> {
+    quantity::parse_size(text).filter(|size| *size >= 1_000_000).ok_or_else(|| {
+        told("请填写不小于 1MB 的大小，例如 50GB", "a size of 1MB or more is needed, such as 50GB")
+    })
+}
+
 pub(super) fn few(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()

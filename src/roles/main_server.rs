@@ -8,7 +8,9 @@ use edge_mirror_base::{
     tasks::Interrupt,
 };
 use edge_mirror_http::{listen, tls::CertificateFiles};
-use edge_mirror_main_server::{self as master, Master, MasterOptions};
+use edge_mirror_main_server::{
+    self as master, Master, MasterOptions, PackageStoreOptions, S3Environment,
+};
 use edge_mirror_settings::SecurityConfig;
 use tracing::info;
 
@@ -42,9 +44,16 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     });
     let is_https = tls.is_some();
     let state = args.state.as_deref().map(str::parse).transpose();
+    let packages = args.packages.as_deref().map(str::parse).transpose();
+    let packages = packages.context("--packages")?.map(|location| PackageStoreOptions {
+        location,
+        environment: S3Environment::of_process(),
+        cache_bytes: args.package_cache,
+    });
     let options = MasterOptions {
         data: args.data,
         state: state.context("--state")?.unwrap_or_default(),
+        packages,
         listen,
         security,
         nodes: args.nodes,

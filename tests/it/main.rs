@@ -39,6 +39,7 @@ mod ready;
 mod relay;
 mod restart;
 mod serving;
+mod shared_packages;
 mod storage;
 mod sync;
 mod systemd;

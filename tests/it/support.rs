@@ -10,6 +10,8 @@ pub(crate) mod old_node;
 pub(crate) mod plain;
 pub(crate) mod process;
 pub(crate) mod proxy;
+#[allow(dead_code, reason = "the main server's own tests need other parts of it")]
+pub(crate) mod s3;
 pub(crate) mod sibling;
 pub(crate) mod zips;
 

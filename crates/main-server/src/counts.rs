@@ -16,6 +16,11 @@ pub(crate) struct MasterCounters {
     pub(crate) uploads: CounterFamily<IntakeResult>,
     pub(crate) uploaded_bytes: Counter,
     pub bad_packages: CounterFamily<MasterCheckOccasion>,
+    /// Packages put into the shared store, and pulled from there.
+    pub(crate) package_puts: CounterFamily<TransferOutcome>,
+    pub(crate) package_pulls: CounterFamily<TransferOutcome>,
+    pub(crate) swept_packages: Counter,
+    pub(crate) evicted_copies: Counter,
     /// Shared with code that has no `Server`.
     pub limits: Arc<CounterFamily<Limit>>,
 }
@@ -47,6 +52,21 @@ labels! {
 }
 
 labels! {
+    /// Outcome of a transfer to or from the shared package store.
+    TransferOutcome { Done => "ok", Broken => "failed" }
+}
+
+impl TransferOutcome {
+    pub(crate) fn of<T, E>(outcome: &Result<T, E>) -> Self {
+        if outcome.is_ok() { Self::Done } else { Self::Broken }
+    }
+}
+
+labels! {
     /// The occasion on which a damaged package or no ZIP was found.
-    MasterCheckOccasion { Uploaded => "upload", Found => "found_on_disk" }
+    MasterCheckOccasion {
+        Uploaded => "upload",
+        Found => "found_on_disk",
+        Pulled => "package_store",
+    }
 }

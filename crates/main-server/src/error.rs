@@ -16,6 +16,8 @@ pub enum MasterError {
     State(#[from] StateError),
     #[error("the packages can't be used: {0}; fix that or choose another --data")]
     Packages(StoreError),
+    #[error("--packages: {0}")]
+    PackageStore(#[from] UnusablePackages),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error("{0}; see --redirect-port")]
@@ -28,6 +30,41 @@ pub enum MasterError {
     Prober(reqwest::Error),
     #[error("cannot make the key by which nodes know each other: {0}")]
     RelayKey(VaultError),
+}
+
+/// The package store can't be used as it was given; a person has to change something.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UnusablePackages {
+    #[error(
+        "需要 s3://存储桶/前缀，或文件夹的绝对路径 / s3://BUCKET/PREFIX or the absolute path of a folder is needed"
+    )]
+    Url,
+    #[error(
+        "S3 地址中缺少存储桶，应为 s3://存储桶/前缀 / the bucket is missing: s3://BUCKET/PREFIX is needed"
+    )]
+    NoBucket,
+    #[error(
+        "地址中不能有用户名、密码、端口或参数；访问凭据请用环境变量 AWS_ACCESS_KEY_ID 和 AWS_SECRET_ACCESS_KEY，服务器用 AWS_ENDPOINT_URL / a URL must have no user, password, port or parameters; pass credentials in the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the server in AWS_ENDPOINT_URL"
+    )]
+    Decorated,
+    #[error(
+        "没有 S3 的访问凭据，请设置环境变量 AWS_ACCESS_KEY_ID 和 AWS_SECRET_ACCESS_KEY；使用云主机的角色时，请设置 AWS_METADATA_ENDPOINT / there are no credentials for S3: set the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_METADATA_ENDPOINT for the role of a cloud machine"
+    )]
+    NoCredentials,
+    #[error(
+        "AWS_ENDPOINT_URL 是 http://，请改用 https://，或设置 AWS_ALLOW_HTTP=true / AWS_ENDPOINT_URL is plain http://: use https://, or set AWS_ALLOW_HTTP=true"
+    )]
+    PlainHttp,
+    #[error("S3 的环境变量 AWS_* 有误 / the environment variables AWS_* for S3 are wrong: {0}")]
+    Environment(String),
+    #[error(
+        "{0} 的存储桶不存在，请检查 --packages 和 AWS_ENDPOINT_URL，或先创建存储桶 / the bucket of {0} does not exist: check --packages and AWS_ENDPOINT_URL, or create it first"
+    )]
+    NoSuchBucket(String),
+    #[error(
+        "{place} 拒绝访问，请检查 AWS_ACCESS_KEY_ID、AWS_SECRET_ACCESS_KEY 和权限（列出、读、写、删除） / {place} denies access: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the permissions (list, read, write, delete): {cause}"
+    )]
+    Denied { place: String, cause: String },
 }
 
 /// The database can't be used, or not now.

@@ -55,10 +55,12 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use error::{MasterError, StateError};
+pub use error::{MasterError, StateError, UnusablePackages};
+use packages::{BlobError, BlobStore, is_copy_current};
+pub use packages::{PackagesLocation, S3Environment};
 use repository::{OpenedRepository, StateRepository};
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
-use server::{ChangeQueue, PendingChange, Server, ServerOptions};
+use server::{ChangeQueue, PendingChange, Server, ServerOptions, SharedPackages};
 pub use state::fleet::{NodePolicy, UnknownPolicy};
 use state::meetings::MeetingTable;
 use workers::{certificates::CertificateFollower, probe::Prober};
@@ -71,6 +73,7 @@ pub struct MasterOptions {
     /// Folder of packages, and of all else where nothing else is said.
     pub data: PathBuf,
     pub state: StateLocation,
+    pub packages: Option<PackageStoreOptions>,
     pub listen: SocketAddr,
     /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
@@ -92,6 +95,7 @@ impl Default for MasterOptions {
         Self {
             data: PathBuf::from("master-data"),
             state: StateLocation::default(),
+            packages: None,
             listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
             security: SecurityConfig::default(),
@@ -102,6 +106,15 @@ impl Default for MasterOptions {
             redirect_port: None,
         }
     }
+}
+
+/// A store of packages that several main servers share; the data folder then has copies.
+#[derive(Clone, Debug)]
+pub struct PackageStoreOptions {
+    pub location: PackagesLocation,
+    pub environment: S3Environment,
+    /// The bound of the copies, in bytes.
+    pub cache_bytes: Option<u64>,
 }
 
 /// A running main server.
@@ -122,6 +135,7 @@ impl Master {
         let MasterOptions {
             data,
             state,
+            packages,
             listen,
             announce_timeout,
             security,
@@ -149,8 +163,14 @@ impl Master {
         if nodes == NodePolicy::Open {
             warn!("--nodes open: whoever reaches this port can be a node and get tablets");
         }
+        let shared = match packages {
+            Some(packages) => Some(Arc::new(open_packages(packages).await?)),
+            None => None,
+        };
         let opened = open(&data, &state, announce_timeout, security, nodes).await?;
-        let OpenedState { server, repository, queue, first_code } = opened;
+        let OpenedState { mut server, repository, queue, first_code } = opened;
+        server.shared = shared;
+        warn_of_missing_option(&server);
         let server = Arc::new(server);
         server.connections.apply(max_connections_per_client);
         server.traffic.apply_limits(0, upload_limit);
@@ -260,6 +280,8 @@ fn spawn_workers(
     workers.spawn("history", workers::keep_history(server.clone(), token()));
     workers.spawn("figures", workers::save_figures(server.clone(), token()));
     workers.spawn("verifier", workers::verify(server.clone(), token()));
+    workers.spawn("package pulls", workers::pull_packages(server.clone(), token()));
+    workers.spawn("package store", workers::keep_package_store(server.clone(), token()));
     workers.spawn("gauge", workers::gauge(server.clone(), token()));
     workers.spawn("feed", workers::follow(server.clone(), token()));
     workers.spawn("health", workers::try_storage(server.clone(), token()));
@@ -313,6 +335,40 @@ fn open_folder(data: &Path) -> Result<Store, MasterError> {
     // Leftovers of a kill in the middle of a save.
     atomic::sweep_all(data).map_err(unusable)?;
     Ok(store)
+}
+
+/// Longest wait for the package store at the start. Packages that are here are served
+/// without it.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Opens the shared package store. One that is away is no reason not to start, one that
+/// answers that it can't be used like this is.
+async fn open_packages(options: PackageStoreOptions) -> Result<SharedPackages, UnusablePackages> {
+    let PackageStoreOptions { location, environment, cache_bytes } = options;
+    let shared = SharedPackages::new(BlobStore::new(location, &environment)?, cache_bytes);
+    let place = shared.blobs.location().to_string();
+    match tokio::time::timeout(STORE_PATIENCE, shared.blobs.check()).await {
+        Ok(Err(BlobError::NoBucket)) => return Err(UnusablePackages::NoSuchBucket(place)),
+        Ok(Err(BlobError::Denied(cause))) => return Err(UnusablePackages::Denied { place, cause }),
+        Ok(checked) => {
+            shared.note(&checked);
+            info!("packages are kept at {place}");
+        }
+        Err(_) => warn!("the package store at {place} does not answer yet"),
+    }
+    Ok(shared)
+}
+
+fn warn_of_missing_option(server: &Server) {
+    let book = server.book();
+    let missing = book.meetings.iter().filter(|meeting| !is_copy_current(meeting, &server.store));
+    let count = missing.count();
+    if server.shared.is_none() && count > 0 {
+        warn!(
+            "the packages of {count} meetings are in a shared package store and not here; start \
+             the main server with --packages"
+        );
+    }
 }
 
 /// They are not removed: the state may have been lost or replaced by an older one, and

@@ -1,5 +1,21 @@
 //! Packages of meetings, in the data folder and in the shared package store.
 
+mod blob_store;
+mod fault;
+mod location;
+mod s3;
+#[cfg(test)]
+#[path = "../../../tests/it/support/s3.rs"]
+#[allow(dead_code, reason = "the whole program's tests need other parts of it")]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use blob_store::{BlobStore, StoredBlob};
+pub(crate) use fault::BlobError;
+pub use location::PackagesLocation;
+pub use s3::S3Environment;
+
 use edge_mirror_store::Store;
 
 use crate::state::meetings::{Meeting, PackageBlob};
@@ -16,5 +32,12 @@ pub(crate) fn package_of(meeting: &Meeting, store: &Store) -> Option<PackageBlob
             file_count: manifest.file_count,
             modified_s: manifest.modified_s,
         })
+    })
+}
+
+/// True if the data folder has the bytes that the meeting's row names, or it names none.
+pub(crate) fn is_copy_current(meeting: &Meeting, store: &Store) -> bool {
+    meeting.package.is_none_or(|package| {
+        store.get(&meeting.id).is_some_and(|stored| stored.manifest.sha256 == package.sha256)
     })
 }

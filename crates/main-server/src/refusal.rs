@@ -24,6 +24,22 @@ pub(crate) enum RequestError {
     NoPackage,
     #[error("会议包正在校验，请稍后再试 / the package is being verified, try again in a moment")]
     Verifying,
+    #[error(
+        "会议包正在从共享存储取回，请稍后再试 / the package is being fetched from the package store, try again in a moment"
+    )]
+    Fetching,
+    #[error(
+        "会议包暂时无法从共享存储取回，请稍后再试 / the package can't be fetched from the package store now, try again later"
+    )]
+    NotFetched,
+    #[error(
+        "会议包在共享存储中，但主控服务器启动时没有 --packages / the package is in the package store, but the main server was started without --packages"
+    )]
+    PackageElsewhere,
+    #[error(
+        "暂时无法写入会议包共享存储，未作任何更改，请稍后再试 / the package store can't be used now, nothing was changed, try again later: {0}"
+    )]
+    PackagesUnavailable(String),
     #[error("会议 {0} 已存在 / there is a meeting with this id already")]
     Exists(PackageId),
     #[error("会议已达上限 {0} 个，请先删除 / there are {0} meetings, delete some first")]

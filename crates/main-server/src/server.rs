@@ -8,10 +8,12 @@
 mod changes;
 mod figures;
 mod fleet;
+mod packages;
 mod pieces;
 mod relay;
 
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
+pub(crate) use packages::SharedPackages;
 
 use std::{
     collections::HashSet,
@@ -74,6 +76,8 @@ pub(crate) struct Server {
     pub access: AccessControl,
     pub clock: SteadyClock,
     pub store: Store,
+    /// The shared package store, with `--packages`.
+    pub(crate) shared: Option<Arc<SharedPackages>>,
     pub traffic: Arc<Traffic>,
     pub wake: WorkerSignals,
     pub(crate) uploading: Arc<Mutex<HashSet<PackageId>>>,
@@ -180,6 +184,7 @@ impl Server {
             waiting: Semaphore::new(MAX_WAITING),
             large_bodies: LargeBodies::default(),
             store,
+            shared: None,
             traffic: Arc::default(),
             wake: WorkerSignals::default(),
             uploading: Arc::default(),
@@ -315,6 +320,10 @@ impl Server {
     pub(crate) fn verify_leftovers(&self) {
         for meeting in self.book().meetings.iter().filter(|m| self.store.has_unverified(&m.id)) {
             let id = &meeting.id;
+            if let Some(package) = meeting.package {
+                self.adopt_copy(meeting, package);
+                continue;
+            }
             let adopt =
                 || self.store.adopt(id, VerifyLevel::Full, None, upload_provenance(meeting));
             match self.replace_package(id, None, adopt) {
@@ -325,6 +334,7 @@ impl Server {
                 ),
             }
         }
+        self.wake_puller();
     }
 
     fn discard(&self, id: &PackageId, cause: &VerifyError) {

@@ -15,6 +15,7 @@ pub(crate) mod master_state;
 pub(crate) mod meetings;
 pub(crate) mod newcomers;
 pub(crate) mod package_name;
+pub(crate) mod package_pulls;
 pub(crate) mod probing;
 pub(crate) mod problems;
 pub(crate) mod readiness;

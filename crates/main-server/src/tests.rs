@@ -2,6 +2,7 @@
 
 mod fleet;
 mod history;
+mod packages;
 mod routing;
 
 use std::{

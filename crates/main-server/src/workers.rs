@@ -6,6 +6,7 @@ mod contents;
 mod figures;
 mod fleet;
 mod history;
+mod packages;
 pub(crate) mod probe;
 mod writer;
 
@@ -36,6 +37,7 @@ pub(crate) use contents::probe_contents;
 pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
 pub(crate) use history::keep_history;
+pub(crate) use packages::{keep_package_store, pull_packages};
 pub(crate) use writer::write;
 
 /// Interval of looking for due probes and silent nodes.

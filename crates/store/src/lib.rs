@@ -30,6 +30,7 @@ mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod background_checks;
+mod verified;
 pub mod verify;
 
 use std::{
@@ -66,6 +67,7 @@ pub use pending::{PendingPackage, Provenance};
 use recheck::FileChange;
 use room::SpacePromises;
 use scan::FolderScan;
+pub use verified::VerifiedPackage;
 
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -120,6 +122,11 @@ impl StoredPackage {
 
     pub fn last_served_s(&self) -> Option<u64> {
         Some(self.usage.last_served_s.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// True while somebody reads it: a download, however slow.
+    pub fn is_in_use(&self) -> bool {
+        self.slot.is_in_use()
     }
 
     /// Number of downloads begun since the node started.
@@ -579,14 +586,17 @@ mod tests {
         for name in ["used", "unused"] {
             put(&store, name, &zip);
         }
-        let (_, under_way) = store.open_package(id("unused")).unwrap().unwrap();
+        let (stored, under_way) = store.open_package(id("unused")).unwrap().unwrap();
         for _ in 0..20 {
             store.open_package(id("used")).unwrap().unwrap();
             store.close_idle();
         }
         assert!(store.get_if_open("used").is_some());
         assert!(store.get_if_open("unused").is_none());
+        assert!(stored.is_in_use() && !store.get(id("used")).unwrap().is_in_use());
         assert_eq!(bytes_of(&under_way), zip);
+        drop(under_way);
+        assert!(!stored.is_in_use());
         assert_eq!(read(&store, "unused"), Some(zip));
     }
 

@@ -65,13 +65,19 @@ type Attachment = Box<dyn Any + Send + Sync>;
 #[derive(Debug)]
 pub(super) struct CopySlot {
     opened: ArcSwapOption<OpenCopy>,
+    /// The copy that was opened last. Downloads may still hold it when it is closed here.
+    last: Mutex<Weak<OpenCopy>>,
     /// Held by the caller that opens it.
     opening: Semaphore,
 }
 
 impl Default for CopySlot {
     fn default() -> Self {
-        Self { opened: ArcSwapOption::empty(), opening: Semaphore::const_new(1) }
+        Self {
+            opened: ArcSwapOption::empty(),
+            last: Mutex::default(),
+            opening: Semaphore::const_new(1),
+        }
     }
 }
 
@@ -223,6 +229,16 @@ impl CopySlot {
         self.opened.load_full()
     }
 
+    /// True while somebody reads it.
+    pub(super) fn is_in_use(&self) -> bool {
+        let is_kept = self.opened.load().is_some();
+        self.last().strong_count() > usize::from(is_kept)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Weak<OpenCopy>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn opening(&self) -> &Semaphore {
         &self.opening
     }
@@ -250,6 +266,7 @@ impl OpenCopies {
 
     /// Keeps the copy for the next downloads.
     pub(super) fn keep(&self, slot: &Arc<CopySlot>, opened: Arc<OpenCopy>) {
+        *slot.last() = Arc::downgrade(&opened);
         let mut slots = self.slots();
         if slot.opened.swap(Some(opened)).is_none() {
             slots.push_back(Arc::downgrade(slot));

@@ -5,7 +5,7 @@
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use edge_mirror_base::{
-    atomic::{self, Durable, Scratch},
+    atomic::{self, Scratch},
     clock::now_s,
 };
 use edge_mirror_protocol::{
@@ -19,6 +19,7 @@ use super::{
     background_checks::BackgroundChecks,
     room::SpacePermit,
     stamp,
+    verified::VerifiedPackage,
     verify::{self, VerifyError},
 };
 
@@ -54,7 +55,7 @@ impl Provenance {
         Self { title, source, modified_s: None, media_type, retention, withheld: false }
     }
 
-    fn into_manifest(
+    pub(super) fn into_manifest(
         self,
         key: ObjectKey,
         verification: Verification,
@@ -224,7 +225,7 @@ impl Store {
     }
 
     /// Changes the facts about a file that stays as it is.
-    fn amend(
+    pub(super) fn amend(
         &self,
         stored: &StoredPackage,
         change: impl FnOnce(Manifest) -> Manifest,
@@ -273,7 +274,7 @@ impl Store {
 
     /// Writes the manifest that the index has by now. Failure costs a verification at the
     /// next start, no more: the package itself is in place and good.
-    fn write_manifest(&self, key: &ObjectKey) {
+    pub(super) fn write_manifest(&self, key: &ObjectKey) {
         let _turn = self.manifest_turn();
         // None if it has been removed meanwhile.
         let Some(stored) = self.get(key.clone()) else { return };
@@ -382,9 +383,18 @@ impl PendingPackage {
         provenance: Provenance,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Arc<StoredPackage>, StoreError> {
+        self.verify(verification, announced)?.place(provenance, wanted)
+    }
+
+    /// Verifies the bytes. Blocks.
+    pub fn verify(
+        self,
+        verification: impl Into<Verification>,
+        announced: Option<Sha256>,
+    ) -> Result<VerifiedPackage, StoreError> {
         let Self { mut checks, room, scratch, .. } = self;
         checks.complete();
-        let (store, key, verification) = (room.store(), room.key(), verification.into());
+        let verification = verification.into();
         let sha256 = checks.join_hash().unwrap_or_else(|| verify::digest(scratch.file()));
         let sha256 = sha256.map_err(VerifyError::Io)?;
         verify::check_digest(announced, sha256)?;
@@ -397,49 +407,10 @@ impl PendingPackage {
             }
             Verification::Digest => 1,
         };
-        let same = store.open_package(key)?.filter(|(old, _)| old.manifest.sha256 == sha256);
-        if let Some((same, _)) = same {
-            let Provenance { title, source, media_type, retention, withheld, .. } =
-                provenance.clone();
-            let facts = |now| Manifest {
-                title,
-                source,
-                file_count,
-                media_type,
-                verification,
-                retention,
-                withheld,
-                ..now
-            };
-            if let Some(confirmed) = store.amend(&same, facts) {
-                return Ok(confirmed);
-            }
-        }
-
-        let path = store.inner.layout.object(key);
-        let io_error = |cause| StoreError::io("write", &path, cause);
-        let durable = checks.join_sync().map_or_else(|| scratch.sync(), Durable::from_sync);
-        let durable = durable.map_err(io_error)?;
-        atomic::create_folder(path.parent().unwrap_or(store.root())).map_err(io_error)?;
-        let file = stamp(&scratch.file().metadata().map_err(io_error)?);
-        let mut manifest =
-            provenance.into_manifest(key.clone(), verification, file_count, sha256, file);
-        let stored = {
-            let mut turn = store.writer();
-            if let Some(old) = turn.get(key) {
-                // A client with the old version that asks by its date gets this one.
-                let later = old.manifest.modified_s.saturating_add(1);
-                manifest.modified_s = manifest.modified_s.max(later);
-            }
-            if !wanted() {
-                return Err(StoreError::Unwanted);
-            }
-            scratch.persist(durable, &path).map_err(io_error)?;
-            turn.admit(manifest)
-        };
-        atomic::sync_folder_of(&path).map_err(io_error)?;
-        store.write_manifest(key);
-        Ok(stored)
+        let path = room.store().inner.layout.scratch();
+        let size = scratch.file().metadata().map_err(|cause| StoreError::io("read", &path, cause));
+        let size_bytes = size?.len();
+        Ok(VerifiedPackage { checks, room, scratch, verification, sha256, file_count, size_bytes })
     }
 }
 

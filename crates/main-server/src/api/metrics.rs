@@ -17,6 +17,7 @@ use edge_mirror_http::{
 };
 
 use crate::{
+    packages::is_copy_current,
     server::{MAX_WAITING, Server},
     state::{
         fleet::NodePresence,
@@ -58,6 +59,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         relays(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
+        package_store(&mut page, &server);
         let can_save = server.state_fault.borrow().is_none();
         page.gauge("edge_mirror_master_state_available", "1 while changes can be saved.")
             .put(&[], u8::from(can_save));
@@ -195,6 +197,46 @@ fn meetings(page: &mut Exposition, book: &MeetingTable) {
         let count = book.meetings.iter().filter(|meeting| meeting.status == status).count();
         family.put(&[("state", text)], count);
     }
+}
+
+/// All there where there is no such store, too: an alert on what is missing is silent.
+fn package_store(page: &mut Exposition, server: &Server) {
+    let counts = &server.counts;
+    let is_away = server.shared.as_ref().is_some_and(|shared| shared.fault().is_some());
+    page.gauge(
+        "edge_mirror_master_package_store_unavailable",
+        "1 while the shared package store can't be used.",
+    )
+    .put(&[], u8::from(is_away));
+    let book = server.book();
+    let missing = book.meetings.iter().filter(|meeting| !is_copy_current(meeting, &server.store));
+    page.gauge(
+        "edge_mirror_master_packages_not_here",
+        "Packages in the shared package store of which no copy is here.",
+    )
+    .put(&[], missing.count());
+    page.tally(
+        "edge_mirror_master_package_store_puts_total",
+        "Packages put into the shared package store, by what became of them.",
+        "outcome",
+        &counts.package_puts,
+    );
+    page.tally(
+        "edge_mirror_master_package_store_pulls_total",
+        "Packages pulled from the shared package store, by what became of them.",
+        "outcome",
+        &counts.package_pulls,
+    );
+    page.count(
+        "edge_mirror_master_package_store_swept_total",
+        "Packages that no meeting had any more, removed from the shared package store.",
+        &counts.swept_packages,
+    );
+    page.count(
+        "edge_mirror_master_package_copies_evicted_total",
+        "Copies of packages removed here to keep within --package-cache.",
+        &counts.evicted_copies,
+    );
 }
 
 fn packages(page: &mut Exposition, server: &Server) {

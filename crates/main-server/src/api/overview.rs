@@ -1,6 +1,7 @@
 //! `GET /api/v1/overview`: all that the page shows, from memory, independent of the disk.
 
 mod fleet;
+mod packages;
 mod relay;
 
 use std::{
@@ -273,6 +274,7 @@ fn find_problems(
     problems::find_problems(&MasterSnapshot {
         wrong: &wrong,
         state_fault: state_fault.as_deref(),
+        packages: packages::snapshot(server, book),
         without_package: &bare.collect::<Vec<_>>(),
         failing,
         any_running: book.running().next().is_some(),

@@ -10,6 +10,9 @@ use tracing::error;
 
 use crate::refusal::{MalformedBody, RequestError};
 
+/// Seconds until a package may have been fetched.
+const RETRY_AFTER_S: &str = "5";
+
 impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
@@ -33,6 +36,10 @@ impl RequestError {
             // The contract's answer for a meeting whose package is missing.
             Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Verifying
+            | Self::Fetching
+            | Self::NotFetched
+            | Self::PackageElsewhere
+            | Self::PackagesUnavailable(_)
             | Self::StateUnavailable(_)
             | Self::RecordsUnavailable(_)
             | Self::TooManyMeetings(_)
@@ -59,12 +66,17 @@ impl IntoResponse for RequestError {
             self,
             Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
         );
+        let is_coming = matches!(self, Self::Fetching | Self::NotFetched);
         let answer = match self {
             Self::Malformed(flaws) => {
                 (status, Json(MalformedBody { detail: flaws })).into_response()
             }
             other => wire::detail(status, other.to_string()),
         };
-        if unread { ([(header::CONNECTION, "close")], answer).into_response() } else { answer }
+        match (unread, is_coming) {
+            (true, _) => ([(header::CONNECTION, "close")], answer).into_response(),
+            (false, true) => ([(header::RETRY_AFTER, RETRY_AFTER_S)], answer).into_response(),
+            (false, false) => answer,
+        }
     }
 }

@@ -74,6 +74,18 @@ async fn store_upload(
     let permit = UploadPermit::take(&server.uploading, id)?;
     let pending = receive(server, id, announced_length(headers), chunks).await?;
     let (finishing, meeting) = (server.clone(), id.clone());
+    if let Some(shared) = server.shared.clone() {
+        let verify = move || pending.verify(VerifyLevel::Full, announced);
+        let verified = tasks::blocking(verify).await?;
+        // As below: to its end, whoever leaves.
+        tasks::blocking(move || {
+            let _permit = permit;
+            let sharing = finishing.share_upload(&shared, &meeting, &operator, verified);
+            tasks::block_on_in_place(sharing)
+        })
+        .await?;
+        return finish(server, id);
+    }
     // In one piece and off the handler: a client that leaves now must not
     // leave a new package with an old token.
     tasks::blocking(move || {
@@ -82,6 +94,10 @@ async fn store_upload(
         finishing.replace_package(&meeting, Some(&operator), commit)
     })
     .await?;
+    finish(server, id)
+}
+
+fn finish(server: &Server, id: &PackageId) -> Result<Json<Value>, RequestError> {
     server.wake.announcer.notify_one();
     let view = manage::view(server, id)?;
     info!("meeting {id} has a package of {} bytes, SHA-256 {}", view["size"], view["sha256"]);

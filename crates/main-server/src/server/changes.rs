@@ -123,6 +123,7 @@ impl Server {
             }
             changed
         });
+        self.wake_puller();
     }
 
     /// Puts a package in place by `put`, and changes the token if that gave

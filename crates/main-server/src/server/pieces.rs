@@ -74,6 +74,9 @@ impl DigestCache {
 impl Server {
     /// Opens a meeting's package.
     pub(crate) async fn package(&self, id: &PackageId) -> Result<OpenedPackage, RequestError> {
+        if let Some(named) = self.book().find(id.as_str()).and_then(|meeting| meeting.package) {
+            return self.named_package(id, named).await;
+        }
         if let Some(package) = self.store.package(id).await? {
             return Ok(package);
         }

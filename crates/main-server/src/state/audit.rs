@@ -147,8 +147,13 @@ impl AuditEvent {
             MeetingCommand::FinishReplacement { id, before, after } if before != after => {
                 Self::about(AuditAction::PackageUploaded, id.as_str()).with("sha256", json!(after))
             }
+            MeetingCommand::ReplacePackage { id, package, .. } => {
+                Self::about(AuditAction::PackageUploaded, id.as_str())
+                    .with("sha256", json!(package.sha256))
+            }
             MeetingCommand::BeginReplacement(_)
             | MeetingCommand::FinishReplacement { .. }
+            | MeetingCommand::NamePackage { .. }
             | MeetingCommand::Announce(_) => return None,
         };
         Some(event)

@@ -14,6 +14,7 @@ use crate::{
     refusal::RequestError,
     state::meetings::{
         MAX_MEETINGS, Meeting, MeetingChange, MeetingChanges, MeetingPhase, MeetingTable,
+        PackageBlob,
     },
 };
 
@@ -43,6 +44,19 @@ pub(crate) enum MeetingCommand {
         id: PackageId,
         before: Option<Sha256>,
         after: Option<Sha256>,
+    },
+    /// The meeting gets a package that is in the shared store; this very change is the
+    /// replacement. `before` is what it had, in the shared store or in the data folder.
+    ReplacePackage {
+        id: PackageId,
+        before: Option<Sha256>,
+        package: PackageBlob,
+    },
+    /// The package that the meeting had in the data folder alone is in the shared store
+    /// from now on; nothing changes for anybody.
+    NamePackage {
+        id: PackageId,
+        package: PackageBlob,
     },
     /// Tells clients of started meetings.
     Announce(Vec<PackageId>),
@@ -82,6 +96,18 @@ pub(crate) fn apply(
             let replaced = before != after;
             Ok(finish_replacement(table.get(id)?, replaced, next_token))
         }
+        MeetingCommand::ReplacePackage { id, before, package } => {
+            let is_news = *before != Some(package.sha256);
+            Ok(replace_package(table.get(id)?, package, is_news, next_token))
+        }
+        MeetingCommand::NamePackage { id, package } => Ok(match table.get(id)? {
+            // Replaced meanwhile.
+            meeting if meeting.package.is_some() => MeetingChanges::default(),
+            meeting => {
+                let package = Some(*package);
+                MeetingChanges::put(Meeting { package, ..meeting.clone() })
+            }
+        }),
         MeetingCommand::Announce(ids) => Ok(announce(table, ids, next_token)),
     }
 }
@@ -160,6 +186,21 @@ fn finish_replacement(meeting: &Meeting, replaced: bool, next_token: String) -> 
     meeting.package = None;
     let is_known = is_known(&meeting);
     MeetingChanges::put(meeting).with_token_if(is_known, next_token)
+}
+
+fn replace_package(
+    meeting: &Meeting,
+    package: &PackageBlob,
+    is_news: bool,
+    next_token: String,
+) -> MeetingChanges {
+    if !is_news && meeting.package.is_some() {
+        return MeetingChanges::default();
+    }
+    let versions = meeting.versions.saturating_add(u32::from(is_news));
+    let meeting = Meeting { package: Some(*package), versions, ..meeting.clone() };
+    let is_told = is_news && is_known(&meeting);
+    MeetingChanges::put(meeting).with_token_if(is_told, next_token)
 }
 
 /// False before the start is announced: that tells of a new package, too, in its own time.

@@ -52,6 +52,8 @@ pub(crate) enum DownloadFault {
     NoPackage,
     /// The package is being verified.
     Verifying,
+    /// It is in the shared package store, and not here yet.
+    NotHere,
     /// The disk fails.
     Storage,
 }

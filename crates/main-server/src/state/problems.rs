@@ -43,6 +43,7 @@ pub(crate) struct MasterSnapshot<'a> {
     pub(crate) any_running: bool,
     /// The reason that no change can be saved.
     pub(crate) state_fault: Option<&'a str>,
+    pub(crate) packages: PackagesSnapshot<'a>,
     pub nodes: &'a [(&'a str, &'a RegisteredNode)],
     pub(crate) fleet: FleetSnapshot,
     /// Reached recently.
@@ -56,6 +57,17 @@ pub(crate) struct MasterSnapshot<'a> {
     /// None before the first reading.
     pub free: Option<u64>,
     pub path: &'a Path,
+}
+
+/// The shared package store, and the packages of which no copy is here.
+#[derive(Debug, Default)]
+pub(crate) struct PackagesSnapshot<'a> {
+    /// The store's place, and the reason that it can't be used.
+    pub(crate) fault: Option<(String, String)>,
+    /// Meetings that run or are to start, and the reason that their packages are not here.
+    pub(crate) not_fetched: Vec<(&'a Meeting, String)>,
+    /// Number of packages in a store that was not named at the start.
+    pub(crate) elsewhere: usize,
 }
 
 /// The known nodes, and those that wait for an operator.
@@ -78,6 +90,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     found.extend(
         seen.state_fault.map(|text| Problem::error("state_unavailable", json!({"text": text}))),
     );
+    found.extend(packages(&seen.packages));
     found.extend(seen.certificate.iter().cloned());
     found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
         let since = meeting.started_at.map(UnixMillis::as_secs_f64);
@@ -107,6 +120,22 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
         found.push(Problem::warning("open_access", json!({})));
     }
     found.extend(decisions(&seen.fleet));
+    found
+}
+
+fn packages(seen: &PackagesSnapshot<'_>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    found.extend(seen.fault.as_ref().map(|(place, text)| {
+        let about = json!({"place": place, "text": text});
+        Problem::error("package_store_unavailable", about)
+    }));
+    if seen.elsewhere > 0 {
+        found.push(Problem::error("packages_elsewhere", json!({"n": seen.elsewhere})));
+    }
+    found.extend(seen.not_fetched.iter().take(MAX_OF_A_KIND).map(|(meeting, text)| {
+        let about = json!({"meeting": meeting.id, "title": meeting.title, "text": text});
+        Problem::error("package_not_fetched", about)
+    }));
     found
 }
 
@@ -200,6 +229,7 @@ mod tests {
             wrong: &[],
             any_running: true,
             state_fault: None,
+            packages: PackagesSnapshot::default(),
             nodes: &nodes,
             fleet: FleetSnapshot::default(),
             limited: None,
@@ -231,6 +261,11 @@ mod tests {
         assert_eq!(codes(&[], None, |_| ()), ["no_nodes"]);
         assert_eq!(codes(&[], None, |seen| seen.any_running = false), nothing, "nobody needs one");
         assert_eq!(well(|seen| seen.state_fault = Some("refused")), ["state_unavailable"]);
+        let away = |seen: &mut MasterSnapshot| {
+            seen.packages.fault = Some(("s3://b".into(), "refused".into()));
+        };
+        assert_eq!(well(away), ["package_store_unavailable"]);
+        assert_eq!(well(|seen| seen.packages.elsewhere = 1), ["packages_elsewhere"]);
         let unusable = || Problem::error("certificate_unusable", json!({}));
         let bad = codes(&[], None, |seen| seen.certificate = vec![unusable()]);
         assert_eq!(bad, ["certificate_unusable", "no_nodes"]);
@@ -257,6 +292,9 @@ mod tests {
         });
         assert_eq!(silent, ["node_silent"], "also while nothing runs");
         let bare = Meeting::new("m".parse().unwrap(), "T".into(), String::new(), at(1.0));
+        let not_fetched = vec![(&bare, "refused".to_owned())];
+        let missing = packages(&PackagesSnapshot { not_fetched, ..PackagesSnapshot::default() });
+        assert_eq!(missing[0].code, "package_not_fetched");
         let all = codes(&[&bare], cut(), |seen| (seen.open, seen.free) = (true, Some(0)));
         let told =
             ["meeting_without_package", "node_unreachable", "disk_nearly_full", "open_access"];

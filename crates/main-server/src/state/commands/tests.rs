@@ -1,5 +1,4 @@
 use super::*;
-use crate::state::meetings::PackageBlob;
 use MeetingCommand::*;
 
 fn at(seconds: f64) -> UnixMillis {
@@ -34,6 +33,15 @@ fn finish(before: Option<u8>, after: Option<u8>) -> MeetingCommand {
     FinishReplacement { id: id("m"), before: digest(before), after: digest(after) }
 }
 
+fn blob(n: u8) -> PackageBlob {
+    PackageBlob { sha256: Sha256::new([n; 32]), size: 1, file_count: 1, modified_s: 1 }
+}
+
+fn replace(before: Option<u8>, after: u8) -> MeetingCommand {
+    let before = before.map(|n| blob(n).sha256);
+    ReplacePackage { id: id("m"), before, package: blob(after) }
+}
+
 fn started() -> MeetingTable {
     let mut book = book();
     change(&mut book, start(2.0));
@@ -62,20 +70,35 @@ fn the_token_changes_exactly_when_clients_have_to_look() {
     assert!(!renews(book(), end(3.0)));
     assert!(!renews(book(), Delete(id("m"))));
     assert!(!renews(book(), finish(a, b)));
+    assert!(renews(started(), replace(a, 2)));
+    assert!(renews(started(), replace(None, 2)));
+    assert!(!renews(started(), replace(a, 1)));
+    assert!(!renews(book(), replace(a, 2)));
+    assert!(!renews(started(), NamePackage { id: id("m"), package: blob(1) }));
 }
 
 #[test]
-fn a_package_in_the_data_folder_counts_from_when_it_is_put_there() {
+fn the_row_names_the_package_that_was_put_last_wherever_it_is() {
     let mut book = started();
-    let sha256 = Sha256::new([1; 32]);
-    let blob = PackageBlob { sha256, size: 1, file_count: 1, modified_s: 1 };
-    book.meetings[0].package = Some(blob);
+    let named = |book: &MeetingTable| {
+        let meeting = book.find(&id("m")).unwrap();
+        (meeting.package.as_ref().map(|blob| blob.sha256.as_bytes()[0]), meeting.versions)
+    };
+    change(&mut book, NamePackage { id: id("m"), package: blob(1) });
+    assert_eq!(named(&book), (Some(1), 0), "it had that before");
+    change(&mut book, replace(Some(1), 2));
+    assert_eq!(named(&book), (Some(2), 1));
+    assert!(change(&mut book, replace(Some(2), 2)).is_empty());
+    let late = NamePackage { id: id("m"), package: blob(1) };
+    assert!(change(&mut book, late).is_empty(), "an upload is newer than what was there");
     change(&mut book, BeginReplacement(id("m")));
     change(&mut book, finish(None, None));
-    assert_eq!(book.meetings[0].package, Some(blob), "the upload failed");
+    assert_eq!(named(&book), (Some(2), 1), "the upload failed");
     change(&mut book, BeginReplacement(id("m")));
     change(&mut book, finish(None, Some(3)));
-    assert_eq!(book.meetings[0].package, None);
+    assert_eq!(named(&book), (None, 2), "it lies in the data folder");
+    change(&mut book, replace(Some(3), 3));
+    assert_eq!(named(&book), (Some(3), 2), "the same package, elsewhere");
 }
 
 #[test]
@@ -174,6 +197,8 @@ fn a_refused_command_leaves_no_trace() {
         Delete(id("x")),
         BeginReplacement(id("x")),
         FinishReplacement { id: id("x"), before: None, after: None },
+        ReplacePackage { id: id("x"), before: None, package: blob(1) },
+        NamePackage { id: id("x"), package: blob(1) },
     ] {
         let refused = apply(&book, &command, "next".into()).unwrap_err();
         assert!(matches!(refused, RequestError::UnknownMeeting(_)), "{command:?}");
