@@ -28,6 +28,8 @@ pub enum MasterError {
         "cannot set up the client that probes nodes: {0}; check the system's TLS and network set-up"
     )]
     Prober(reqwest::Error),
+    #[error("the credentials of the other main servers can't be used: {0}")]
+    Credentials(VaultError),
     #[error("cannot make the key by which nodes know each other: {0}")]
     RelayKey(VaultError),
 }

@@ -270,6 +270,10 @@ fn spawn_workers(
     if let Some(wake) = repository.wake() {
         workers.spawn("database notifications", workers::listen(server.clone(), wake, token()));
     }
+    if let Some(presence) = repository.presence() {
+        workers.spawn("fleet of others", workers::share_calls(server.clone(), presence, token()));
+        workers.spawn("credentials", workers::share_access(server.clone(), token()));
+    }
     workers.spawn("writer", workers::write(server.clone(), repository, queue, token()));
     workers.spawn("announcer", workers::announce(server.clone(), token()));
     workers.spawn("relay planner", workers::plan_relays(server.clone(), token()));
@@ -313,14 +317,25 @@ async fn open(
     let data = data.to_owned();
     tasks::blocking(move || {
         warn_of_strays(&store, &state.meetings);
-        let (vault, first_code) = Vault::open(vault_path(&data));
+        let path = vault_path(&data);
+        if let (true, Some(shared)) = (repository.is_remote(), &state.access) {
+            Vault::at(path.clone()).replace_text(shared).map_err(MasterError::Credentials)?;
+        }
+        let (vault, first_code) = Vault::open(path);
         let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
         let access = AccessControl::new("main_server", vault, move || security.clone());
         let (changes, queue) = ChangeQueue::new();
         let records = repository.reader();
-        let options =
-            ServerOptions { data, announce_timeout, node_policy: nodes, records, relay_key };
+        let is_shared = repository.is_remote();
+        let options = ServerOptions {
+            data,
+            announce_timeout,
+            node_policy: nodes,
+            records,
+            relay_key,
+            is_shared,
+        };
         let server = Server::new(access, store, state, changes, options);
         server.restore_figures(figures);
         Ok(OpenedState { server, repository, queue, first_code })

@@ -22,6 +22,7 @@ mod import;
 mod legacy;
 mod log;
 mod net_changes;
+mod presence;
 mod reader;
 mod schema;
 mod transaction;
@@ -40,9 +41,10 @@ use tracing::info;
 
 pub use database::{StateLocation, UnusableLocation};
 pub(crate) use log::{LogEntry, LogTopic};
+pub(crate) use presence::{ReceivedCalls, StatePresence};
 pub(crate) use reader::StateReader;
 pub use transfer::{back_up, move_state, restore};
-pub(crate) use wake::StateWake;
+pub(crate) use wake::{StateWake, WakeTopic};
 
 use database::StateDatabase;
 use document::{DocumentIndex, WriteFault};
@@ -119,7 +121,11 @@ impl StateRepository {
         database.check_engine(&mut connection).await?;
         let found = FoundFiles { legacy: LegacyState::find(data).await?, other };
         let now = UnixMillis::now();
-        let opening = transaction::open(&mut connection, database.begin(), |saved| {
+        let server = match database.is_remote() {
+            true => database::server_id(data).await?,
+            false => String::new(),
+        };
+        let opening = transaction::open(&mut connection, database.begin(), &server, |saved| {
             import::initial_changes(saved, &found, &database.to_string(), now)
         });
         let opened = database.within(TRANSFER_TIMEOUT, opening).await?;
@@ -175,7 +181,7 @@ impl StateRepository {
                 Some(FollowedState::Changes(changes))
             }
             SavedByOthers::All(state, read) => {
-                *known = read;
+                known.replace(read);
                 Some(FollowedState::All(state))
             }
         })
@@ -192,18 +198,24 @@ impl StateRepository {
         self.database.within(ANSWER_TIMEOUT, trying).await?;
         let reading = transaction::read_locking(&mut connection, begin, generation);
         let (known, state) = self.database.within(TRANSFER_TIMEOUT, reading).await?;
-        self.known = known;
+        self.known.replace(known);
         self.connection = Some(connection);
         Ok(state)
     }
 
     pub(crate) fn reader(&self) -> StateReader {
-        StateReader::new(self.database.clone())
+        StateReader::new(self.database.clone(), self.known.server.clone())
     }
 
     /// None where no other main server can be.
     pub(crate) fn wake(&self) -> Option<StateWake> {
         Some(StateWake::new(self.database.clone(), self.signal.clone()?))
+    }
+
+    /// The same.
+    pub(crate) fn presence(&self) -> Option<StatePresence> {
+        let server = self.signal.as_ref()?.sender().to_owned();
+        Some(StatePresence::new(self.database.clone(), server))
     }
 
     /// True if the database is elsewhere, and may go away by itself.

@@ -11,6 +11,7 @@ mod fleet;
 mod packages;
 mod pieces;
 mod relay;
+mod sharing;
 
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use packages::SharedPackages;
@@ -52,7 +53,7 @@ use crate::{
     packages::package_of,
     refusal::RequestError,
     repository::StateReader,
-    server::pieces::PieceDigests,
+    server::{pieces::PieceDigests, sharing::OtherServers},
     state::{
         announce,
         download_log::DownloadLog,
@@ -64,6 +65,7 @@ use crate::{
         registry::NodeRegistry,
         relay::{RelayPlan, uplink::UplinkMemory},
         routing::RoutingRules,
+        shared_calls::UnsharedCalls,
     },
 };
 
@@ -116,6 +118,13 @@ pub(crate) struct Server {
     node_policy: NodePolicy,
     /// The log of operators' changes, and the history.
     pub(crate) records: StateReader,
+    /// None where no other main server can be.
+    pub(crate) unshared: Option<UnsharedCalls>,
+    /// True while this main server does what only one may do.
+    pub(crate) leads: watch::Sender<bool>,
+    others: Mutex<OtherServers>,
+    /// The file of credentials as the others have it.
+    shared_access: ArcSwap<Option<Arc<str>>>,
     uplinks: Mutex<UplinkMemory>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
     announce_timeout: Duration,
@@ -128,6 +137,8 @@ pub(crate) struct ServerOptions {
     pub(crate) node_policy: NodePolicy,
     pub(crate) records: StateReader,
     pub relay_key: RelayKey,
+    /// Other main servers may use the same database.
+    pub(crate) is_shared: bool,
 }
 
 /// Seconds for which a reached limit is a problem.
@@ -150,6 +161,8 @@ pub(crate) struct SystemReadings {
 pub(crate) struct WorkerSignals {
     /// Another main server has saved something.
     pub(crate) writer: Notify,
+    /// Another main server tells of nodes' calls.
+    pub(crate) presence: Notify,
     pub(crate) announcer: Notify,
     pub(crate) prober: Notify,
     pub verifier: Notify,
@@ -165,7 +178,8 @@ impl Server {
         changes: ChangeQueue,
         options: ServerOptions,
     ) -> Self {
-        let ServerOptions { data, announce_timeout, node_policy, records, relay_key } = options;
+        let ServerOptions { data, announce_timeout, node_policy, records, relay_key, is_shared } =
+            options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
@@ -207,6 +221,10 @@ impl Server {
             claims: Mutex::default(),
             node_policy,
             records,
+            unshared: is_shared.then(UnsharedCalls::default),
+            leads: watch::Sender::new(!is_shared),
+            others: Mutex::default(),
+            shared_access: ArcSwap::from_pointee(state.access),
             uplinks: Mutex::default(),
             limited: Mutex::default(),
             announce_timeout,
@@ -221,7 +239,8 @@ impl Server {
     pub(crate) fn state(&self) -> MasterState {
         let (meetings, nodes) =
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
-        MasterState { meetings, nodes, routing: self.rules() }
+        let access = Option::clone(&self.shared_access.load());
+        MasterState { meetings, nodes, routing: self.rules(), access }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -4,6 +4,7 @@ mod fleet;
 mod history;
 mod packages;
 mod routing;
+mod sharing;
 
 use std::{
     net::SocketAddr,

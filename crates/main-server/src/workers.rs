@@ -8,6 +8,7 @@ mod fleet;
 mod history;
 mod packages;
 pub(crate) mod probe;
+mod sharing;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     api::overview,
-    repository::StateWake,
+    repository::{StateWake, WakeTopic},
     server::{Server, SystemReadings},
     state::{
         commands::MeetingCommand,
@@ -38,6 +39,7 @@ pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
 pub(crate) use history::keep_history;
 pub(crate) use packages::{keep_package_store, pull_packages};
+pub(crate) use sharing::{share_access, share_calls};
 pub(crate) use writer::write;
 
 /// Interval of looking for due probes and silent nodes.
@@ -56,9 +58,13 @@ const PLAN_TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed save; the disk may be full for hours.
 const SAVE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Wakes the writer when another main server has saved something.
+/// Wakes those who read what another main server has written.
 pub(crate) async fn listen(server: Arc<Server>, wake: StateWake, stop: CancellationToken) {
-    stop.run_until_cancelled(wake.run(|| server.wake.writer.notify_one())).await;
+    let listening = wake.run(|topic| match topic {
+        WakeTopic::State => server.wake.writer.notify_one(),
+        WakeTopic::Presence => server.wake.presence.notify_one(),
+    });
+    stop.run_until_cancelled(listening).await;
 }
 
 /// Changes the token when started meetings are due to be announced.
@@ -169,6 +175,7 @@ pub(crate) async fn probe(server: Arc<Server>, prober: Prober, stop: Cancellatio
 fn finish_probe(server: &Server, (node_id, address, reach): &(String, String, NodeReachability)) {
     let now = server.clock.now();
     note(&mut server.registry(), node_id, address, reach, now);
+    server.share_probe(node_id, address, reach);
     // A node that turned out unreachable holds up no start, and feeds nobody.
     server.wake.announcer.notify_one();
     server.wake.planner.notify_one();

@@ -12,7 +12,7 @@ import { admission, allNodes, isEverywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
 const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
-const FACTS = ["address", "version", "uptime", "data", "node_key"];
+const FACTS = ["address", "version", "uptime", "data", "main_servers", "node_key"];
 
 export function overviewView({ live }) {
   const port = location.port || (location.protocol === "https:" ? "443" : "80");
@@ -79,12 +79,13 @@ export function overviewView({ live }) {
   }
 
   function showFacts() {
-    const { version, started, data, node_key: asked } = live.status;
+    const { version, started, data, node_key: asked, main_servers: servers } = live.status;
     about.show({
       address,
       version,
       uptime: `${duration(live.now() - started)}${t("fact.since", { time: dateTime(started) })}`,
       data,
+      main_servers: count(servers),
       node_key: t(asked ? "key.on" : "key.off"),
     });
   }

@@ -166,6 +166,7 @@ export default {
   fact: {
     address: ["地址和端口", "Address and port"],
     data: ["数据文件夹", "Data folder"],
+    main_servers: ["共用数据库的主控服务器", "Main servers on this database"],
     node_key: ["节点密钥", "Nodes' key"],
     bytes: ["字节数", "Bytes"],
     created: ["创建于", "Created"],

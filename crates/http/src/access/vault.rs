@@ -256,6 +256,18 @@ impl Vault {
         self.edit(|secrets| secrets.node_key_sha256 = sha256).map(drop)
     }
 
+    /// The whole file, for another main server of the fleet; None if nobody can log in.
+    pub fn text(&self) -> Option<String> {
+        self.current_secrets().map(|secrets| to_text(&secrets))
+    }
+
+    /// Replaces it by the file of another main server.
+    pub fn replace_text(&self, text: &str) -> Result<(), VaultError> {
+        let secrets: AccessSecrets =
+            serde_json::from_str(text).map_err(|cause| self.damaged(&cause.to_string()))?;
+        self.with_lock(|| self.save(&secrets))
+    }
+
     fn find_session(
         &self,
         secrets: &AccessSecrets,
@@ -343,15 +355,18 @@ impl Vault {
     }
 
     fn save(&self, secrets: &AccessSecrets) -> Result<(), VaultError> {
-        // Strings and numbers always serialize.
-        let bytes = serde_json::to_vec_pretty(secrets).expect("secrets serialize");
-        atomic::write_private(&self.path, &bytes)
+        atomic::write_private(&self.path, to_text(secrets).as_bytes())
             .map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
     }
 
     fn held(&self) -> MutexGuard<'_, VaultState> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn to_text(secrets: &AccessSecrets) -> String {
+    // Strings and numbers always serialize.
+    serde_json::to_string_pretty(secrets).expect("secrets serialize")
 }
 
 #[cfg(test)]

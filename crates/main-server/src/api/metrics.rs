@@ -63,6 +63,11 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         let can_save = server.state_fault.borrow().is_none();
         page.gauge("edge_mirror_master_state_available", "1 while changes can be saved.")
             .put(&[], u8::from(can_save));
+        page.gauge(
+            "edge_mirror_master_servers",
+            "Main servers that use the same database, with this one.",
+        )
+        .put(&[], 1 + server.others());
         server.connections.encode(&mut page);
         limits::encode(&mut page, &server.counts.limits);
         metrics::encode_process(&mut page, "main_server");

@@ -17,7 +17,8 @@ use edge_mirror_protocol::{
     relay::{MAX_REPORTED_PULLS, MAX_SLOW_PARENTS, PullReport, RelayReport},
 };
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use serde_json::Value;
+use tracing::{debug, info, warn};
 
 use crate::{
     address::plain,
@@ -28,7 +29,8 @@ use crate::{
     state::{
         fleet::{Admission, NodeCaller, NodeClaim},
         held_packages::{HeldPackagesReport, hash_id},
-        registry::{HeartbeatReport, NodeRegistry},
+        registry::{HeartbeatReport, NodeReachability, NodeRegistry},
+        shared_calls::{NodeCall, ProbedNode, SharedCall},
     },
 };
 
@@ -44,16 +46,21 @@ pub(crate) async fn register(
     caller: NodeCaller,
     body: JsonBody,
 ) -> Result<Json<Done>, RequestError> {
-    let outcome = record_registration(&server, caller, &body);
+    let outcome = record_registration(&server, caller, &body, None);
     server.counts.registrations.inc(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
+    if outcome.is_ok() {
+        server.share(SharedCall::Register, caller, &body.0);
+    }
     outcome
 }
 
+/// `via` is the main server that the node called, if that is another one.
 fn record_registration(
     server: &Server,
     caller: NodeCaller,
     body: &JsonBody,
+    via: Option<&Arc<str>>,
 ) -> Result<Json<Done>, RequestError> {
     let mut reader = FieldReader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
@@ -66,6 +73,7 @@ fn record_registration(
         Admission::Accepted => {
             let client = caller.client;
             let registered = registry.register(&node_id, address.clone(), client, status, now);
+            registry.set_via(&node_id, via);
             drop(registry);
             server.wake.prober.notify_one();
             server.wake.planner.notify_one();
@@ -88,9 +96,12 @@ pub(crate) async fn heartbeat(
     caller: NodeCaller,
     body: JsonBody,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
-    let outcome = record_heartbeat(&server, caller, &body);
+    let outcome = record_heartbeat(&server, caller, &body, None);
     server.counts.heartbeats.inc(IntakeResult::of(&outcome));
     server.note_limit(&outcome);
+    if outcome.is_ok() {
+        server.share(SharedCall::Heartbeat, caller, &body.0);
+    }
     outcome
 }
 
@@ -98,14 +109,20 @@ fn record_heartbeat(
     server: &Server,
     caller: NodeCaller,
     body: &JsonBody,
+    via: Option<&Arc<str>>,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
-    let (node_id, report) = read_heartbeat(server, caller, body)?;
+    let (node_id, mut report) = read_heartbeat(server, caller, body)?;
+    if via.is_some() {
+        // Another main server tells it whom to pull from.
+        report.relay = None;
+    }
     let (now, is_ours) = (server.clock.now(), report.version.is_some());
     let mut registry = server.registry();
     let notice = match registry.admission(server.node_policy(), &node_id, caller, now) {
         Admission::Accepted => {
             let address = report.address.clone();
             let new = registry.heartbeat(&node_id, report, now)?;
+            registry.set_via(&node_id, via);
             let unreachable = registry.unreachable_reason(&node_id);
             drop(registry);
             server.wake.announcer.notify_one();
@@ -284,6 +301,7 @@ pub(crate) async fn unregister(
     if !take_leave(&server, caller, &node_id, now) {
         return Err(RequestError::UnknownNode(truncate(node_id)));
     }
+    server.share(SharedCall::Unregister, caller, &body.0);
     server.wake.announcer.notify_one();
     server.wake.planner.notify_one();
     info!("node {node_id} unregistered");
@@ -298,6 +316,48 @@ fn take_leave(server: &Server, caller: NodeCaller, node_id: &str, now: UnixMilli
     let admission = registry.admission(server.node_policy(), node_id, caller, now);
     let has_left = admission == Admission::Accepted && registry.unregister(node_id, now);
     has_left || has_waited
+}
+
+/// Does what a call at another main server, `via`, comes to.
+pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall) {
+    let outcome = match call {
+        SharedCall::Probed(ProbedNode { node_id, address, https, reason }) => {
+            let reach = match https {
+                Some(https) => NodeReachability::Reachable { https },
+                None => NodeReachability::Unreachable(reason),
+            };
+            let mut registry = server.registry();
+            if registry.is_via(&node_id, via) {
+                registry.record_probe(&node_id, &address, &reach, server.clock.now());
+            }
+            Ok(())
+        }
+        SharedCall::Register(call) if is_theirs(server, &call) => {
+            let caller = call.caller();
+            record_registration(server, caller, &JsonBody(call.body), Some(via)).map(drop)
+        }
+        SharedCall::Heartbeat(call) if is_theirs(server, &call) => {
+            let caller = call.caller();
+            record_heartbeat(server, caller, &JsonBody(call.body), Some(via)).map(drop)
+        }
+        SharedCall::Unregister(call) if is_theirs(server, &call) => {
+            take_leave(server, call.caller(), node_of(&call), server.clock.now());
+            Ok(())
+        }
+        SharedCall::Register(_) | SharedCall::Heartbeat(_) | SharedCall::Unregister(_) => Ok(()),
+    };
+    if let Err(refusal) = outcome {
+        debug!("a node's call at another main server is refused here: {refusal}");
+    }
+}
+
+fn node_of(call: &NodeCall) -> &str {
+    call.body.get("node_id").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// False for a node that calls here: it was there before.
+fn is_theirs(server: &Server, call: &NodeCall) -> bool {
+    !server.registry().calls_here(node_of(call), server.clock.now())
 }
 
 fn check_identity(node_id: &str, address: &str) -> Result<(), RequestError> {

@@ -76,6 +76,8 @@ pub(crate) struct Overview<'a> {
     now: f64,
     /// The folder that everything is in.
     data: &'a Path,
+    /// Main servers that use the same database, with this one.
+    main_servers: usize,
     /// Changes whenever something changed.
     token: &'a str,
     /// Nodes have to send a key.
@@ -193,6 +195,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         started: server.started_at.as_secs(),
         now: now.as_secs_f64(),
         data: server.data(),
+        main_servers: 1 + server.others(),
         token: &book.token,
         node_key,
         policy: server.node_policy(),

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt,
+    fmt, fs,
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use sqlx::{
 use thiserror::Error;
 
 use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, document::WriteFault};
-use crate::error::StateError;
+use crate::{error::StateError, state::meetings::fresh_token};
 
 /// The database's file in the data folder.
 pub(super) const FILE: &str = "state.sqlite";
@@ -265,6 +265,24 @@ fn one_line(error: &sqlx::Error) -> String {
         deepest = source;
     }
     deepest.to_string().lines().collect::<Vec<_>>().join("; ")
+}
+
+/// The name by which a main server's own figures are found again; it is made with the data
+/// folder.
+pub(super) async fn server_id(data: &Path) -> Result<String, StateError> {
+    let path = data.join("server-id");
+    tasks::blocking(move || match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = fresh_token();
+            match atomic::write_private(&path, id.as_bytes()) {
+                Ok(()) => Ok(id),
+                Err(cause) => Err(StateError::WriteFile { path, cause }),
+            }
+        }
+        Err(cause) => Err(StateError::ReadFile { path, cause }),
+    })
+    .await
 }
 
 fn sqlite_url(path: &Path) -> Option<Url> {

@@ -1,7 +1,10 @@
 //! The documents of a state, and what is read from them. They are JSON texts, times are
 //! numbers in them: neither engine has a type that the other lacks.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -33,9 +36,11 @@ pub(super) enum DocumentKind {
     Fleet,
     /// The rules by which clients are sent to nodes: one, like the following.
     Routing,
-    /// Counters and the last minutes: one.
+    /// Counters and the last minutes: one for each main server.
     Figures,
     Token,
+    /// The credentials of operators and nodes, for main servers that share the state.
+    Access,
     /// Its revision grows when the state is replaced or moved: changes of what was there
     /// before are not taken any more.
     Generation,
@@ -46,7 +51,7 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
@@ -54,6 +59,7 @@ impl DocumentKind {
         Self::Routing,
         Self::Figures,
         Self::Token,
+        Self::Access,
         Self::Generation,
         Self::Import,
         Self::Moved,
@@ -73,6 +79,7 @@ impl DocumentKind {
             Self::Routing => "routing",
             Self::Figures => "figures",
             Self::Token => "token",
+            Self::Access => "access",
             Self::Generation => "holder",
             Self::Import => "import",
             Self::Moved => "moved",
@@ -104,6 +111,8 @@ pub(super) struct DocumentIndex {
     entries: HashMap<DocumentKey, DocumentEntry>,
     /// Number of the last transaction that is in it.
     seq: i64,
+    /// The main server that writes to it, where there may be several.
+    pub(super) server: String,
 }
 
 /// A document after a transaction; None: it is gone.
@@ -154,7 +163,8 @@ pub(super) struct SavedState {
     pub(super) has_fleet: bool,
     pub(super) imported: Option<String>,
     pub(super) moved: Option<String>,
-    pub(super) figures: SavedFigures,
+    /// By main server.
+    pub(super) figures: BTreeMap<String, SavedFigures>,
 }
 
 /// The documents to save in a database that is opened.
@@ -166,6 +176,12 @@ pub(super) struct InitialChanges {
 impl DocumentIndex {
     pub(super) fn generation(&self) -> i64 {
         self.get(DocumentKind::Generation, "").map_or(0, |entry| entry.revision)
+    }
+
+    /// Takes what was read instead, for the same main server.
+    pub(super) fn replace(&mut self, read: Self) {
+        let server = std::mem::take(&mut self.server);
+        *self = Self { server, ..read };
     }
 
     pub(super) fn seq(&self) -> i64 {
@@ -202,7 +218,8 @@ pub(super) fn parse(
     let mut known = DocumentIndex::default();
     let (mut meetings, mut token, mut imported, mut moved) = (Vec::new(), None, None, None);
     let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
-    let (mut routing, mut figures) = (RoutingRules::default(), SavedFigures::default());
+    let (mut routing, mut figures) = (RoutingRules::default(), BTreeMap::new());
+    let mut access = None;
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -228,8 +245,11 @@ pub(super) fn parse(
             }
             DocumentKind::Routing => routing = serde_json::from_str(json).map_err(malformed)?,
             // Not worth a start that fails.
-            DocumentKind::Figures => figures = serde_json::from_str(json).unwrap_or_default(),
+            DocumentKind::Figures => {
+                figures.insert(id.clone(), serde_json::from_str(json).unwrap_or_default());
+            }
             DocumentKind::Token => token = Some(text()?.value),
+            DocumentKind::Access => access = Some(text()?.value.into()),
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
             DocumentKind::Generation => {}
@@ -243,7 +263,7 @@ pub(super) fn parse(
     let has_fleet = fleet.is_some();
     let nodes = KnownNodes::new(nodes, refused, fleet.unwrap_or_default());
     let meetings = MeetingTable { token, meetings };
-    let state = MasterState { meetings, nodes, routing: Arc::new(routing) };
+    let state = MasterState { meetings, nodes, routing: Arc::new(routing), access };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 

@@ -40,7 +40,12 @@ struct DumpHeader {
 impl StateDump {
     /// Takes what is a database's own out.
     pub(super) fn new(documents: &[SavedDocument]) -> Result<Self, String> {
-        let own = [DocumentKind::Generation, DocumentKind::Import, DocumentKind::Moved];
+        let own = [
+            DocumentKind::Access,
+            DocumentKind::Generation,
+            DocumentKind::Import,
+            DocumentKind::Moved,
+        ];
         let own = own.map(DocumentKind::name);
         let dumped = documents.iter().filter(|found| !own.contains(&&*found.kind));
         let lines = dumped.map(|found| {

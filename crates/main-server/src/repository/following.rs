@@ -151,6 +151,10 @@ impl<'a> ChangeReader<'a> {
                 let token: SavedText = serde_json::from_str(json).map_err(malformed)?;
                 self.changes.meetings.token = Some(token.value);
             }
+            DocumentKind::Access => {
+                let access: SavedText = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.access = Some(access.value.into());
+            }
             // Of the database itself, or of another main server.
             DocumentKind::Figures
             | DocumentKind::Generation
@@ -183,7 +187,8 @@ impl<'a> ChangeReader<'a> {
             DocumentKind::Routing => {
                 self.changes.routing = Some(Arc::new(RoutingRules::default()));
             }
-            DocumentKind::Fleet
+            DocumentKind::Access
+            | DocumentKind::Fleet
             | DocumentKind::Token
             | DocumentKind::Figures
             | DocumentKind::Generation

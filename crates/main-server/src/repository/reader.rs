@@ -24,11 +24,12 @@ use crate::{
 pub(crate) struct StateReader {
     database: StateDatabase,
     connection: Mutex<Option<AnyConnection>>,
+    server: String,
 }
 
 impl StateReader {
-    pub(super) fn new(database: StateDatabase) -> Self {
-        Self { database, connection: Mutex::default() }
+    pub(super) fn new(database: StateDatabase, server: String) -> Self {
+        Self { database, connection: Mutex::default(), server }
     }
 
     /// The newest entries before a number (None: the newest of all), the newest first.
@@ -47,7 +48,17 @@ impl StateReader {
         step: HistoryStep,
         from: UnixMillis,
     ) -> Result<Vec<HistoryPeriod>, StateError> {
-        self.read(|connection| history::read(connection, step, from).boxed()).await
+        self.read(|connection| history::read(connection, step, from, None).boxed()).await
+    }
+
+    /// The same, of this main server alone.
+    pub(crate) async fn own_history(
+        &self,
+        step: HistoryStep,
+        from: UnixMillis,
+    ) -> Result<Vec<HistoryPeriod>, StateError> {
+        let server = || Some(self.server.clone());
+        self.read(|connection| history::read(connection, step, from, server()).boxed()).await
     }
 
     async fn read<T>(

@@ -4,7 +4,7 @@ use sqlx::{Any, AnyConnection, Row, error::DatabaseError};
 
 use super::{
     document::{SCHEMA, WriteFault},
-    history, log,
+    history, log, presence,
 };
 
 const CREATE_SCHEMA: &str =
@@ -49,7 +49,13 @@ pub(super) async fn ensure(connection: &mut AnyConnection) -> Result<(), WriteFa
         }
     }
     // Versions that know none of these can use the database, too: they leave them alone.
-    for create in [log::CREATE_LOG, log::CREATE_HEADS, history::CREATE_HISTORY] {
+    for create in [
+        log::CREATE_LOG,
+        log::CREATE_HEADS,
+        history::CREATE_HISTORY,
+        presence::CREATE_PRESENCE,
+        presence::CREATE_LEASES,
+    ] {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
     Ok(())

@@ -383,7 +383,7 @@ async fn a_kill_before_the_transaction_ends_leaves_the_old_file(database: TestDa
     let found = LegacyState::find(database.data()).await.unwrap();
     let found = FoundFiles { legacy: found, other: None };
     let never: Result<_, StateError> = Err(StateError::Conflict { place: "killed".into() });
-    let opening = transaction::open(&mut connection, inner.begin(), |saved| {
+    let opening = transaction::open(&mut connection, inner.begin(), "", |saved| {
         import::initial_changes(saved, &found, "here", UnixMillis::now()).unwrap();
         never
     });
@@ -592,6 +592,31 @@ async fn postgresql_keeps_the_state() {
         location: postgres.database(&name[..name.len().min(60)]).await,
         folder: tempfile::tempdir().unwrap(),
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_main_servers_each_has_its_own_figures_and_all_have_one_history() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for (folder, bytes) in folders.iter().zip([3, 4]) {
+        let (mut repository, mut table) = opened(&location, folder.path()).await;
+        let figures = SavedFigures { served_bytes: bytes, ..SavedFigures::default() };
+        let figures = MasterCommand::SaveFigures(Arc::new(figures));
+        share(&mut repository, &mut table, &[figures]).await;
+        keep(&mut repository, vec![period(3600, bytes)], 0).await;
+        let reader = repository.reader();
+        let own = reader.own_history(HistoryStep::Hour, UnixMillis::from_secs(0));
+        assert_eq!(own.await.unwrap(), [period(3600, bytes)]);
+        repository.close().await;
+    }
+    for (folder, bytes) in folders.iter().zip([3, 4]) {
+        let opened = StateRepository::open(&location, folder.path()).await.unwrap();
+        assert_eq!(opened.figures.served_bytes, bytes);
+        let reader = opened.repository.reader();
+        let hours = reader.history(HistoryStep::Hour, UnixMillis::from_secs(0)).await.unwrap();
+        assert_eq!(hours, [period(3600, 7)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

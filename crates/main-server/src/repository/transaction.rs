@@ -61,6 +61,7 @@ pub(super) struct OpenedDocuments {
 pub(super) async fn open(
     connection: &mut AnyConnection,
     begin: &'static str,
+    server: &str,
     initial: impl FnOnce(Option<SavedState>) -> Result<InitialChanges, StateError>,
 ) -> Result<OpenedDocuments, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
@@ -70,7 +71,13 @@ pub(super) async fn open(
     let (mut known, mut saved) = parse(&documents)?;
     known.set_seq(log::head(&mut transaction, LogTopic::State).await?);
     let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
-    let figures = saved.as_mut().map(|saved| std::mem::take(&mut saved.figures));
+    server.clone_into(&mut known.server);
+    let figures = saved.as_mut().and_then(|saved| {
+        // The only ones may be of before there were several.
+        let is_first = saved.figures.len() == 1;
+        let mut take = |name: &str| saved.figures.remove(name);
+        take(server).or_else(|| is_first.then(|| take("")).flatten())
+    });
     let InitialChanges { changes, imported } = initial(saved).map_err(WriteFault::State)?;
     state.merge(&changes);
 
@@ -336,7 +343,8 @@ impl<'a> DocumentWriter<'a> {
     }
 
     async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes, routing, audit, figures, history } = changes;
+        let StateChanges { meetings: changes, nodes, routing, access, audit, figures, history } =
+            changes;
         if let Some(rules) = routing {
             self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
         }
@@ -356,11 +364,15 @@ impl<'a> DocumentWriter<'a> {
             let text = json(&SavedText { value: token.clone() });
             self.put(DocumentKind::Token, "", 0, text).await?;
         }
+        if let Some(access) = access {
+            let text = json(&SavedText { value: access.to_string() });
+            self.put(DocumentKind::Access, "", 0, text).await?;
+        }
         if let Some(figures) = figures {
-            self.put(DocumentKind::Figures, "", 0, json(&**figures)).await?;
+            self.put(DocumentKind::Figures, &self.known.server, 0, json(&**figures)).await?;
         }
         for change in history {
-            history::save(self.connection, change).await?;
+            history::save(self.connection, &self.known.server, change).await?;
         }
         let entries = audit.iter().map(|record| NewEntry { at: record.at, body: json(record) });
         log::append(self.connection, LogTopic::Audit, entries.collect()).await?;

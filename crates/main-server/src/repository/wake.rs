@@ -9,7 +9,8 @@ use tracing::debug;
 
 use super::{database::StateDatabase, document::WriteFault};
 
-const CHANNEL: &str = "edge-mirror state";
+const STATE: &str = "edge-mirror state";
+const PRESENCE: &str = "edge-mirror presence";
 const NOTIFY: &str = "SELECT pg_notify('edge-mirror state', $1)";
 /// Pause after a connection that was lost or refused.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -26,10 +27,21 @@ impl WakeSignal {
         Self { sender }
     }
 
+    pub(super) fn sender(&self) -> &str {
+        &self.sender
+    }
+
     pub(super) async fn send(&self, connection: &mut AnyConnection) -> Result<(), WriteFault> {
         sqlx::query::<Any>(NOTIFY).bind(self.sender.clone()).execute(connection).await?;
         Ok(())
     }
+}
+
+/// The tables that another main server has written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WakeTopic {
+    State,
+    Presence,
 }
 
 /// Listens for the signals of other main servers.
@@ -45,7 +57,7 @@ impl StateWake {
     }
 
     /// Calls `wake` for each; does not end.
-    pub(crate) async fn run(self, wake: impl Fn()) {
+    pub(crate) async fn run(self, wake: impl Fn(WakeTopic)) {
         let Some(url) = self.database.shared_url() else { return std::future::pending().await };
         loop {
             if let Err(error) = self.listen(url.as_str(), &wake).await {
@@ -56,14 +68,19 @@ impl StateWake {
         }
     }
 
-    async fn listen(&self, url: &str, wake: impl Fn()) -> Result<(), sqlx::Error> {
+    async fn listen(&self, url: &str, wake: impl Fn(WakeTopic)) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect(url).await?;
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([STATE, PRESENCE]).await?;
         // Those of before are lost.
-        wake();
+        wake(WakeTopic::State);
+        wake(WakeTopic::Presence);
         while let Some(received) = listener.try_recv().await? {
-            if received.payload() != self.signal.sender {
-                wake();
+            if received.payload() == self.signal.sender {
+                continue;
+            }
+            match received.channel() {
+                STATE => wake(WakeTopic::State),
+                _ => wake(WakeTopic::Presence),
             }
         }
         Ok(())

@@ -39,11 +39,12 @@ pub(crate) struct PublishedState {
     meetings: Arc<IndexedMeetings>,
     nodes: KnownNodes,
     routing: Arc<RoutingRules>,
+    access: Option<Arc<str>>,
 }
 
 impl From<MasterState> for PublishedState {
-    fn from(MasterState { meetings, nodes, routing }: MasterState) -> Self {
-        Self { meetings: Arc::new(meetings.into()), nodes, routing }
+    fn from(MasterState { meetings, nodes, routing, access }: MasterState) -> Self {
+        Self { meetings: Arc::new(meetings.into()), nodes, routing, access }
     }
 }
 
@@ -104,13 +105,14 @@ impl Server {
     /// Shows a saved state to readers. The writer's alone, so that no older state
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
-        if let Some(PublishedState { meetings, nodes, routing }) = state {
+        if let Some(PublishedState { meetings, nodes, routing, access }) = state {
             let running: HashSet<_> =
                 meetings.running().map(|meeting| meeting.id.clone()).collect();
             self.book.store(meetings);
             self.registry().retain_packages(|id| running.contains(id));
             self.apply_known_nodes(nodes);
             self.apply_rules(routing);
+            self.apply_access(access);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.

@@ -53,7 +53,11 @@ impl Server {
         let now = self.clock.now();
         let (learned, changes) = {
             let registry = self.registry();
-            (registry.unsaved(now), registry.presence_changes(self.started_at, now))
+            let changes = match *self.leads.borrow() {
+                true => registry.presence_changes(self.started_at, now),
+                false => Vec::new(),
+            };
+            (registry.unsaved(now), changes)
         };
         if !learned.is_empty() {
             self.change(NodeCommand::Learn(learned)).await?;
@@ -66,6 +70,10 @@ impl Server {
 
     /// Saves when each node was last heard, all in one document.
     pub(crate) async fn save_sightings(&self) -> Result<(), RequestError> {
+        let leads = *self.leads.borrow();
+        if !leads {
+            return Ok(());
+        }
         let sightings = self.registry().sightings();
         self.change(NodeCommand::RecordSightings(sightings)).await
     }

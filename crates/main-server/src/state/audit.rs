@@ -113,7 +113,9 @@ impl AuditEvent {
     ) -> Option<Self> {
         match command {
             MasterCommand::Record(event) => Some(event.clone()),
-            MasterCommand::SaveFigures(_) | MasterCommand::SaveHistory(_) => None,
+            MasterCommand::SaveFigures(_)
+            | MasterCommand::SaveHistory(_)
+            | MasterCommand::ShareAccess(_) => None,
             _ if changes.is_empty() => None,
             MasterCommand::Meeting(command) => Self::of_meeting(command),
             MasterCommand::Node(command) => Self::of_node(command, before, &changes.nodes),

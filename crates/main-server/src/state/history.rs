@@ -103,6 +103,18 @@ pub(crate) struct HistoryChange {
     pub(crate) kept_from: UnixMillis,
 }
 
+/// Puts periods of the same time together, as several main servers have them.
+pub(crate) fn together(periods: Vec<HistoryPeriod>) -> Vec<HistoryPeriod> {
+    let mut all: Vec<HistoryPeriod> = Vec::with_capacity(periods.len());
+    for period in periods {
+        match all.last_mut().filter(|last| last.at == period.at) {
+            Some(last) => last.figures = last.figures.and(period.figures),
+            None => all.push(period),
+        }
+    }
+    all
+}
+
 /// Puts the minutes of each hour together.
 pub(crate) fn hours_of(minutes: &[HistoryPeriod]) -> Vec<HistoryPeriod> {
     let mut hours: Vec<HistoryPeriod> = Vec::new();

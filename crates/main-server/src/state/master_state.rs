@@ -23,6 +23,8 @@ pub(crate) struct MasterState {
     pub(crate) meetings: MeetingTable,
     pub(crate) nodes: KnownNodes,
     pub(crate) routing: Arc<RoutingRules>,
+    /// The file of credentials, where main servers share the state.
+    pub(crate) access: Option<Arc<str>>,
 }
 
 /// The differences that one command made, or several one after the other.
@@ -32,6 +34,7 @@ pub(crate) struct StateChanges {
     /// The last of those of one node counts.
     pub(crate) nodes: Vec<NodeChange>,
     pub(crate) routing: Option<Arc<RoutingRules>>,
+    pub(crate) access: Option<Arc<str>>,
     /// Records of them, which are only added.
     pub(crate) audit: Vec<AuditRecord>,
     /// Read at the start alone: they change with each download.
@@ -44,6 +47,7 @@ pub(crate) enum MasterCommand {
     Meeting(MeetingCommand),
     Node(NodeCommand),
     Route(RoutingRules),
+    ShareAccess(Arc<str>),
     /// Notes a change that an operator made elsewhere.
     Record(AuditEvent),
     SaveFigures(Arc<SavedFigures>),
@@ -80,6 +84,7 @@ impl StateChanges {
         self.meetings.extend(later.meetings);
         self.nodes.extend(later.nodes);
         self.routing = later.routing.or(self.routing.take());
+        self.access = later.access.or(self.access.take());
         self.audit.extend(later.audit);
         self.figures = later.figures.or(self.figures.take());
         self.history.extend(later.history);
@@ -89,6 +94,7 @@ impl StateChanges {
         self.meetings.is_empty()
             && self.nodes.is_empty()
             && self.routing.is_none()
+            && self.access.is_none()
             && self.audit.is_empty()
             && self.figures.is_none()
             && self.history.is_empty()
@@ -102,6 +108,9 @@ impl MasterState {
         self.nodes.merge(&changes.nodes);
         if let Some(routing) = &changes.routing {
             self.routing.clone_from(routing);
+        }
+        if let Some(access) = &changes.access {
+            self.access = Some(access.clone());
         }
     }
 
@@ -134,6 +143,10 @@ pub(crate) fn apply(
             let rules = rules.clone().checked()?;
             let routing = (rules != *state.routing).then(|| Arc::new(rules));
             Ok(StateChanges { routing, ..StateChanges::default() })
+        }
+        MasterCommand::ShareAccess(text) => {
+            let access = (state.access.as_ref() != Some(text)).then(|| text.clone());
+            Ok(StateChanges { access, ..StateChanges::default() })
         }
         MasterCommand::Record(_) => Ok(StateChanges::default()),
         MasterCommand::SaveHistory(change) => {

@@ -15,6 +15,7 @@ mod node;
 mod node_map;
 mod outage;
 mod probes;
+mod via;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -41,7 +41,7 @@ pub(crate) async fn keep_history(server: Arc<Server>, stop: CancellationToken) {
 async fn save(server: &Server, minute: HistoryPeriod) -> Result<(), RequestError> {
     keep(server, HistoryStep::Minute, vec![minute]).await?;
     let from = HistoryStep::Hour.start_of(minute.at);
-    let minutes = server.records.history(HistoryStep::Minute, from).await;
+    let minutes = server.records.own_history(HistoryStep::Minute, from).await;
     let minutes = minutes.map_err(|error| RequestError::from(&error))?;
     keep(server, HistoryStep::Hour, hours_of(&minutes)).await
 }

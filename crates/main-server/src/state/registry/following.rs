@@ -91,7 +91,8 @@ impl NodeRegistry {
 
     /// Nodes that are here and not known yet, or known by other addresses.
     pub(crate) fn unsaved(&self, now: UnixMillis) -> Vec<LearnedNode> {
-        let unsaved = self.live(now).filter(|(node_id, node)| {
+        let here = self.live(now).filter(|(_, node)| node.via.is_none());
+        let unsaved = here.filter(|(node_id, node)| {
             let known = self.known.get(node_id);
             known.is_none_or(|known| known.client != node.client || known.address != node.address)
         });

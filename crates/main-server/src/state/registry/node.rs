@@ -1,6 +1,6 @@
 //! One node, as its calls and our probes describe it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
@@ -59,6 +59,9 @@ pub(crate) struct RegisteredNode {
     pub(super) failures: u32,
     /// Outcomes of probes of its packages' bytes.
     pub(crate) contents: ContentRecords,
+    /// The main server that it calls, if that is another one: it probes the node, and tells it
+    /// whom to pull from.
+    pub(super) via: Option<Arc<str>>,
 }
 
 /// A package that a node can't pull, as it says.
@@ -94,6 +97,7 @@ impl RegisteredNode {
             probing: None,
             failures: 0,
             contents: ContentRecords::default(),
+            via: None,
         }
     }
 

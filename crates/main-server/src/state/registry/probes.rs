@@ -23,7 +23,9 @@ impl NodeRegistry {
         });
         let due = self
             .live(now)
-            .filter(|(_, node)| node.probing.is_none() && node.probe_due_at <= now)
+            .filter(|(_, node)| {
+                node.via.is_none() && node.probing.is_none() && node.probe_due_at <= now
+            })
             .map(|(node_id, node)| DueProbe {
                 node_id,
                 address: &node.address,

@@ -1,0 +1,135 @@
+//! The calls of nodes that main servers which share a PostgreSQL tell each other, and the
+//! lease of the one that does what only one may do. A main server writes all calls of a
+//! second in one row, over its row of a minute ago; the database's clock counts.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use sqlx::{Any, AnyConnection, Row};
+
+use super::{ANSWER_TIMEOUT, database::StateDatabase, document::WriteFault};
+use crate::error::StateError;
+
+pub(super) const CREATE_PRESENCE: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_presence (server TEXT NOT NULL, slot BIGINT NOT NULL, tick BIGINT NOT NULL, at BIGINT NOT NULL, calls TEXT NOT NULL, PRIMARY KEY (server, slot))";
+pub(super) const CREATE_LEASES: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_lease (key TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, until BIGINT NOT NULL)";
+/// With a notification, so that it is one statement.
+const PUT: &str = "WITH put AS (INSERT INTO edge_mirror_presence (server, slot, tick, at, calls) VALUES ($1, $2, $3, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT), $4) ON CONFLICT (server, slot) DO UPDATE SET tick = excluded.tick, at = excluded.at, calls = excluded.calls RETURNING server) SELECT pg_notify('edge-mirror presence', server) FROM put";
+/// Nodes of which nothing was heard for longer are gone.
+const SELECT: &str = "SELECT server, tick, at, calls FROM edge_mirror_presence WHERE server <> $1 AND at > $2 AND at > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 30000 ORDER BY at, tick";
+const DELETE_OLD: &str = "DELETE FROM edge_mirror_presence WHERE at < CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 3600000";
+const TAKE_LEASE: &str = "INSERT INTO edge_mirror_lease AS lease (key, holder, epoch, until) VALUES ($1, $2, 1, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $3) ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, until = excluded.until, epoch = CASE WHEN lease.holder = excluded.holder THEN lease.epoch ELSE lease.epoch + 1 END WHERE lease.holder = excluded.holder OR lease.until < excluded.until - $3 RETURNING epoch";
+const END_LEASE: &str = "UPDATE edge_mirror_lease SET until = 0 WHERE key = $1 AND holder = $2";
+
+const SLOTS: i64 = 60;
+/// Rows of several main servers may come in another order than their times.
+const OVERLAP_MS: i64 = 2000;
+const LEADER: &str = "leader";
+
+/// Where main servers tell each other of their nodes.
+#[derive(Debug)]
+pub(crate) struct StatePresence {
+    database: StateDatabase,
+    /// None before the first use, and after an error.
+    connection: Option<AnyConnection>,
+    /// This main server since its start.
+    server: String,
+    tick: i64,
+    /// By main server, the last row that was read.
+    seen: HashMap<Arc<str>, i64>,
+    newest_at: i64,
+}
+
+/// The calls that one main server heard in a second.
+#[derive(Debug)]
+pub(crate) struct ReceivedCalls {
+    pub(crate) server: Arc<str>,
+    /// A JSON array.
+    pub(crate) calls: String,
+}
+
+impl StatePresence {
+    pub(super) fn new(database: StateDatabase, server: String) -> Self {
+        let (seen, newest_at) = (HashMap::new(), 0);
+        Self { database, connection: None, server, tick: 0, seen, newest_at }
+    }
+
+    /// Tells the others of calls, a JSON array of them.
+    pub(crate) async fn write(&mut self, calls: String) -> Result<(), StateError> {
+        let (server, tick) = (self.server.clone(), self.tick);
+        self.tick += 1;
+        self.run(async |connection| {
+            let put = sqlx::query::<Any>(PUT).bind(server).bind(tick % SLOTS).bind(tick);
+            put.bind(calls).execute(connection).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The calls that others heard since the last time, or in the last half minute.
+    pub(crate) async fn read(&mut self) -> Result<Vec<ReceivedCalls>, StateError> {
+        let (server, after) = (self.server.clone(), self.newest_at - OVERLAP_MS);
+        let rows = self.run(async |connection| {
+            let select = sqlx::query::<Any>(SELECT).bind(server).bind(after);
+            let rows = select.fetch_all(connection).await?;
+            let rows = rows.iter().map(|row| {
+                let (server, tick): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+                Ok::<_, WriteFault>((server, tick, row.try_get::<i64, _>(2)?, row.try_get(3)?))
+            });
+            rows.collect::<Result<Vec<(String, i64, i64, String)>, _>>()
+        });
+        let mut received = Vec::new();
+        for (server, tick, at, calls) in rows.await? {
+            self.newest_at = self.newest_at.max(at);
+            let server = Arc::<str>::from(server);
+            let last = self.seen.entry(server.clone()).or_insert(-1);
+            if tick > *last {
+                *last = tick;
+                received.push(ReceivedCalls { server, calls });
+            }
+        }
+        Ok(received)
+    }
+
+    /// Takes or renews the lease for so long; true if this main server has it.
+    pub(crate) async fn lead(&mut self, lease: Duration) -> Result<bool, StateError> {
+        let server = self.server.clone();
+        let millis = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        self.run(async |connection| {
+            let take = sqlx::query::<Any>(TAKE_LEASE).bind(LEADER).bind(server).bind(millis);
+            Ok(take.fetch_optional(connection).await?.is_some())
+        })
+        .await
+    }
+
+    /// Lets another one have the lease at once.
+    pub(crate) async fn resign(&mut self) -> Result<(), StateError> {
+        let server = self.server.clone();
+        self.run(async |connection| {
+            sqlx::query::<Any>(END_LEASE).bind(LEADER).bind(server).execute(connection).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, WriteFault>,
+    ) -> Result<T, StateError> {
+        let mut connected = match self.connection.take() {
+            Some(connected) => connected,
+            None => self.connect().await?,
+        };
+        let done = self.database.within(ANSWER_TIMEOUT, work(&mut connected)).await?;
+        self.connection = Some(connected);
+        Ok(done)
+    }
+
+    async fn connect(&mut self) -> Result<AnyConnection, StateError> {
+        let mut connection = self.database.connect().await?;
+        let deleting = async {
+            sqlx::query::<Any>(DELETE_OLD).execute(&mut connection).await?;
+            Ok(())
+        };
+        self.database.within(ANSWER_TIMEOUT, deleting).await?;
+        Ok(connection)
+    }
+}

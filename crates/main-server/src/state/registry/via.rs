@@ -1,0 +1,32 @@
+//! The nodes that call another main server of the fleet.
+
+use std::{sync::Arc, time::Duration};
+
+use edge_mirror_base::clock::UnixMillis;
+
+use super::NodeRegistry;
+
+/// Age of a call that another main server tells of: the node may have come here meanwhile.
+const TOLD_LATE: Duration = Duration::from_secs(3);
+
+impl NodeRegistry {
+    /// Notes which main server a node calls; None: this one.
+    pub(crate) fn set_via(&mut self, node_id: &str, via: Option<&Arc<str>>) {
+        self.nodes.touch(node_id, |node| {
+            if node.via.as_ref() != via {
+                node.via = via.cloned();
+            }
+        });
+    }
+
+    pub(crate) fn is_via(&self, node_id: &str, server: &str) -> bool {
+        self.nodes.get(node_id).is_some_and(|node| node.via.as_deref() == Some(server))
+    }
+
+    /// True if it has called here a moment ago.
+    pub(crate) fn calls_here(&self, node_id: &str, now: UnixMillis) -> bool {
+        self.nodes.get(node_id).is_some_and(|node| {
+            node.via.is_none() && now.saturating_since(node.heard_at) < TOLD_LATE
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Two main servers on one PostgreSQL.
+
+use edge_mirror_http::access::Vault;
+
+use super::*;
+
+/// Longest time in which one knows of what another has done; with what a slow machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn fleet(postgres: &TestPostgres) -> [TestMaster; 2] {
+    let location = postgres.database("fleet").await;
+    [on(&location).await, on(&location).await]
+}
+
+async fn on(location: &StateLocation) -> TestMaster {
+    let folder = tempfile::tempdir().unwrap();
+    let options = MasterOptions { state: location.clone(), ..options(&folder, LONG) };
+    TestMaster::with_options(folder, options).await
+}
+
+/// Waits for something that `look` finds.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl TestMaster {
+    async fn meeting_status(&self, id: &str) -> Option<String> {
+        let answer = self.get(&format!("/api/v1/meetings/{id}")).await;
+        let meeting: Value = answer.json().await.unwrap();
+        meeting["status"].as_str().map(str::to_owned)
+    }
+
+    async fn until_status(&self, id: &str, wanted: Option<&str>) {
+        let what = format!("meeting {id} is {wanted:?}");
+        until(&what, async || (self.meeting_status(id).await.as_deref() == wanted).then_some(()))
+            .await;
+    }
+
+    async fn listed(&self, node_id: &str) -> Option<Value> {
+        let list = self.json("/api/v1/nodes/list").await;
+        list.as_array().unwrap().iter().find(|node| node["node_id"] == node_id).cloned()
+    }
+
+    async fn new_meeting(&self, id: &str) -> StatusCode {
+        self.post("/api/v1/meetings", json!({"title": "T", "id": id})).await.0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_at_one_is_known_at_the_other_and_the_first_one_of_two_counts() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    assert_eq!(one.new_meeting("a").await, 201);
+    other.until_status("a", Some("未开始")).await;
+    // Both at once, whoever knows what already.
+    let meetings = async |t: &TestMaster, name: &str| {
+        for n in 0..20 {
+            assert_eq!(t.new_meeting(&format!("{name}{n}")).await, 201);
+        }
+    };
+    tokio::join!(meetings(&one, "x"), meetings(&other, "y"));
+    let (first, second) = tokio::join!(one.new_meeting("same"), other.new_meeting("same"));
+    let mut statuses = [first.as_u16(), second.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409]);
+    let list = async |t: &TestMaster| t.json("/api/v1/meetings").await.as_array().map(Vec::len);
+    for t in [&one, &other] {
+        until("all of them", async || (list(t).await == Some(42)).then_some(())).await;
+    }
+    // A start, that is announced once, and its end.
+    other.started("a").await;
+    one.until_status("a", Some("进行中")).await;
+    let told = until("the start is announced", async || {
+        let (one, other) = (one.token().await, other.token().await);
+        (one == other && one != "none").then_some(one)
+    });
+    let token = told.await;
+    let (ended, _) = one.post("/api/v1/meetings/a/end", Value::Null).await;
+    assert_eq!(ended, 200);
+    other.until_status("a", Some("已结束")).await;
+    let told = until("a token", async || {
+        let (one, other) = (one.token().await, other.token().await);
+        (one == other).then_some(one)
+    });
+    assert_ne!(told.await, token);
+    // One of them goes, and the other one goes on.
+    assert!(one.master.shut_down(GRACE).await);
+    assert_eq!(other.new_meeting("alone").await, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_calls_one_is_known_at_the_other_and_may_change_sides() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    let sha256 = one.meeting("m", &zip_of(b"x")).await;
+    one.started("m").await;
+    let (address, _node) = fake_node("n1").await;
+    one.register("n1", &address).await;
+    one.beat("n1", &address, &[("m", &sha256)], 3).await;
+    until("the other one has it, and knows that it can be reached", async || {
+        let node = other.listed("n1").await?;
+        (node["reachable"] == true && node["downloads"] == 3).then_some(())
+    })
+    .await;
+    // It fails over: what it says there counts, and is known here.
+    other.register("n1", &address).await;
+    until("it calls there now", async || {
+        other.beat("n1", &address, &[("m", &sha256)], 7).await;
+        let node = one.listed("n1").await?;
+        (node["downloads"] == 7).then_some(())
+    })
+    .await;
+    // It takes its leave.
+    let (status, _) = other.post("/api/v1/nodes/unregister", json!({"node_id": "n1"})).await;
+    assert_eq!(status, 200);
+    until("it is gone", async || one.listed("n1").await.is_none().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_log_in_at_either_by_the_same_credentials() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    let [here, there] =
+        [&one, &other].map(|t| Vault::at(crate::vault_path(&t.folder.path().join("data"))));
+    until("the same credentials", async || {
+        let (here, there) = (here.clone(), there.clone());
+        let read = tasks::blocking(move || (here.text(), there.text())).await;
+        (read.0.is_some() && read.0 == read.1).then_some(())
+    })
+    .await;
+    let changing = here.clone();
+    let made = tasks::blocking(move || {
+        changing.set_node_key(Some("a key of all nodes")).unwrap();
+        changing.replace_token().unwrap().token
+    });
+    let token = made.await;
+    until("a token that was made at one", async || {
+        let (there, token) = (there.clone(), token.clone());
+        tasks::blocking(move || there.log_in(&token)).await.ok().flatten().map(drop)
+    })
+    .await;
+    let key = tasks::blocking(move || there.check_node_key(Some("a key of all nodes")));
+    assert_eq!(key.await, edge_mirror_http::access::NodeKeyCheck::Right);
+    // Who comes later takes them, and makes none of its own.
+    let postgres_url = postgres.url("fleet").parse().unwrap();
+    let third = on(&postgres_url).await;
+    assert_eq!(third.master.first_code(), None);
+    let vault = Vault::at(crate::vault_path(&third.folder.path().join("data")));
+    assert!(tasks::blocking(move || vault.log_in(&token)).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_them_leads_and_when_it_goes_another_one_does() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    let leads = |t: &TestMaster| *t.master.server.leads.borrow();
+    until("a leader", async || (leads(&one) || leads(&other)).then_some(())).await;
+    assert!(!(leads(&one) && leads(&other)));
+    let (leader, follower) = if leads(&one) { (one, other) } else { (other, one) };
+    until("they know each other", async || (follower.master.server.others() == 1).then_some(()))
+        .await;
+    assert!(leader.master.shut_down(GRACE).await);
+    until("another leader", async || leads(&follower).then_some(())).await;
+}

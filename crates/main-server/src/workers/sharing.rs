@@ -1,0 +1,128 @@
+//! Tells the other main servers of a fleet about nodes' calls, learns of theirs, and holds
+//! the lease of the one that does what only one may do.
+
+use std::{sync::Arc, time::Duration};
+
+use edge_mirror_base::tasks;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::{
+    api::nodes,
+    error::StateError,
+    repository::{ReceivedCalls, StatePresence},
+    server::Server,
+    state::{master_state::MasterCommand, shared_calls::SharedCall},
+};
+
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(15);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+pub(crate) async fn share_calls(
+    server: Arc<Server>,
+    mut presence: StatePresence,
+    stop: CancellationToken,
+) {
+    let work = async {
+        let mut tick = tokio::time::interval(WRITE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut renew_at, mut leads_until) = (Instant::now(), Instant::now());
+        let mut is_read_by_notification = false;
+        loop {
+            let outcome = tokio::select! {
+                () = server.wake.presence.notified() => {
+                    is_read_by_notification = true;
+                    receive(&server, &mut presence).await
+                }
+                _ = tick.tick() => {
+                    let is_read = std::mem::take(&mut is_read_by_notification);
+                    tell(&server, &mut presence, is_read).await
+                }
+            };
+            if let Err(cause) = outcome {
+                // The writer says so, and that it is back.
+                debug!("nodes' calls can't be shared: {cause}");
+            }
+            if renew_at <= Instant::now() {
+                renew_at = Instant::now() + RENEW_EVERY;
+                let asked_at = Instant::now();
+                match presence.lead(LEASE).await {
+                    Ok(true) => leads_until = asked_at + LEASE,
+                    Ok(false) => leads_until = asked_at,
+                    Err(cause) => debug!("the lease can't be renewed: {cause}"),
+                }
+            }
+            set_leader(&server, Instant::now() < leads_until);
+        }
+    };
+    stop.run_until_cancelled(work).await;
+    if *server.leads.borrow()
+        && let Err(cause) = presence.resign().await
+    {
+        debug!("the lease is not given up, it ends by itself: {cause}");
+    }
+}
+
+/// Saves credentials that were changed here, on the page or by a command.
+pub(crate) async fn share_access(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        let mut tick = tokio::time::interval(WRITE_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let looking = server.clone();
+            let found = tasks::blocking(move || looking.changed_access()).await;
+            let Some(text) = found else {
+                continue;
+            };
+            if let Err(cause) = server.change(MasterCommand::ShareAccess(text)).await {
+                debug!("changed credentials can't be saved: {cause}");
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+fn set_leader(server: &Server, leads: bool) {
+    let is_news = server.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
+    if is_news && leads {
+        info!("this main server does what only one of them may do");
+    }
+}
+
+async fn tell(
+    server: &Arc<Server>,
+    presence: &mut StatePresence,
+    is_read: bool,
+) -> Result<(), StateError> {
+    let calls = server.unshared.as_ref().map(|calls| calls.take()).unwrap_or_default();
+    presence.write(calls).await?;
+    match is_read {
+        true => Ok(()),
+        false => receive(server, presence).await,
+    }
+}
+
+async fn receive(server: &Arc<Server>, presence: &mut StatePresence) -> Result<(), StateError> {
+    let received = presence.read().await?;
+    if received.is_empty() {
+        return Ok(());
+    }
+    let server = server.clone();
+    tasks::blocking(move || {
+        for ReceivedCalls { server: via, calls } in received {
+            server.note_other(&via);
+            // Those of a later version may be of kinds that are not known here.
+            for call in serde_json::from_str::<Vec<serde_json::Value>>(&calls).unwrap_or_default() {
+                match serde_json::from_value::<SharedCall>(call) {
+                    Ok(call) => nodes::receive(&server, &via, call),
+                    Err(error) => debug!("a call at another main server is unknown: {error}"),
+                }
+            }
+        }
+    })
+    .await;
+    Ok(())
+}
