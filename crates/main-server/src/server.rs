@@ -2,8 +2,8 @@
 //!
 //! Readers take a snapshot of the meetings and never wait. Changes are commands that one
 //! worker, the writer, carries out: apply, save, publish; what a reader sees is on disk.
-//! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, `limited`, the
-//! store's own, and never held across an `.await`.
+//! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, `limited`,
+//! those of the shared packages, the store's own, and never held across an `.await`.
 
 mod changes;
 mod figures;
@@ -353,7 +353,10 @@ impl Server {
                 ),
             }
         }
-        self.wake_puller();
+        // Somebody may wait for what was verified.
+        if let Some(shared) = &self.shared {
+            shared.end_pull(|_| ());
+        }
     }
 
     fn discard(&self, id: &PackageId, cause: &VerifyError) {

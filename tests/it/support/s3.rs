@@ -42,8 +42,11 @@ pub(crate) struct TestS3 {
 /// How it behaves, and what it has seen.
 #[derive(Default)]
 struct Gates {
+    folder: PathBuf,
     /// Uploads are kept, and never answered.
     holds_ends: AtomicBool,
+    /// The next upload is gone as soon as it is answered.
+    loses_next: AtomicBool,
     /// Every answer is an error of the server.
     fails: AtomicBool,
     conditions: Mutex<Vec<String>>,
@@ -56,7 +59,8 @@ impl TestS3 {
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.address();
-        let this = Self { folder, address, gates: Arc::default(), running: Mutex::default() };
+        let gates = Gates { folder: folder.path().to_owned(), ..Gates::default() };
+        let this = Self { folder, address, gates: Arc::new(gates), running: Mutex::default() };
         this.serve(listener);
         this
     }
@@ -93,6 +97,11 @@ impl TestS3 {
     /// Each upload gets whole, and who sent it never learns of it.
     pub(crate) fn hold_ends(&self) {
         self.gates.holds_ends.store(true, Ordering::Relaxed);
+    }
+
+    /// As if a sweep that had looked before removed the next upload.
+    pub(crate) fn lose_next(&self) {
+        self.gates.loses_next.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn fail(&self, fails: bool) {
@@ -137,7 +146,11 @@ async fn answer(service: S3Service, gates: Arc<Gates>, request: Request) -> Resp
     if gates.fails.load(Ordering::Relaxed) {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
+    let path = gates.folder.join(request.uri().path().trim_start_matches('/'));
     let answer = service.oneshot(request).await.unwrap();
+    if is_end && gates.loses_next.swap(false, Ordering::Relaxed) {
+        std::fs::remove_file(path).unwrap();
+    }
     if is_end && gates.holds_ends.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }

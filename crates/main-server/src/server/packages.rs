@@ -198,7 +198,7 @@ impl Server {
         let unavailable = |error: BlobError| RequestError::PackagesUnavailable(error.to_string());
         self.put_blob(shared, package, file.clone()).await.map_err(unavailable)?;
         let placing = PlacingGuard::begin(shared, id, package.sha256);
-        let before = before.map(|before| before.sha256);
+        let before = self.local_digest(id);
         let command = MeetingCommand::ReplacePackage { id: id.clone(), before, package };
         self.change_by(by, command).await?;
         if let Err(error) = self.place_copy(id, package, verified).await {

@@ -46,7 +46,7 @@ pub(crate) enum MeetingCommand {
         after: Option<Sha256>,
     },
     /// The meeting gets a package that is in the shared store; this very change is the
-    /// replacement. `before` is what it had, in the shared store or in the data folder.
+    /// replacement. `before` is what lay in the data folder, where the row names none.
     ReplacePackage {
         id: PackageId,
         before: Option<Sha256>,
@@ -97,8 +97,11 @@ pub(crate) fn apply(
             Ok(finish_replacement(table.get(id)?, replaced, next_token))
         }
         MeetingCommand::ReplacePackage { id, before, package } => {
-            let is_news = *before != Some(package.sha256);
-            Ok(replace_package(table.get(id)?, package, is_news, next_token))
+            let meeting = table.get(id)?;
+            // Another main server may have replaced it meanwhile.
+            let before = meeting.package.map(|package| package.sha256).or(*before);
+            let is_news = before != Some(package.sha256);
+            Ok(replace_package(meeting, package, is_news, next_token))
         }
         MeetingCommand::NamePackage { id, package } => Ok(match table.get(id)? {
             // Replaced meanwhile.

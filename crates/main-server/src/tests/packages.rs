@@ -145,6 +145,38 @@ async fn what_is_uploaded_at_one_main_server_is_served_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn main_servers_that_share_a_database_serve_what_any_of_them_was_given_last() {
+    let (postgres, folder) = (TestPostgres::start().await, tempfile::tempdir().unwrap());
+    let (state, place) = (postgres.database("fleet").await, SharedPlace::folder(&folder));
+    let master = async || {
+        let folder = tempfile::tempdir().unwrap();
+        let options = MasterOptions { state: state.clone(), ..place.options(&folder, None) };
+        TestMaster::with_options(folder, options).await
+    };
+    let (one, other) = (master().await, master().await);
+    let zips = [zip_of(b"first"), zip_of(b"second"), zip_of(b"third")];
+    let first = one.meeting("m", &zips[0]).await;
+    for (zip, (uploads, serves)) in
+        zips.iter().zip([(&one, &other), (&other, &one), (&one, &other)])
+    {
+        let (status, meeting) = uploads.upload("m", zip.clone()).await;
+        assert_eq!(status, 200, "{meeting}");
+        until("the other one knows", async || {
+            let known = serves.json("/api/v1/meetings/m").await;
+            (known["sha256"] == meeting["sha256"]).then_some(())
+        })
+        .await;
+        // A copy of the version before lies there.
+        assert_eq!(serves.pulled("m").await, (StatusCode::OK, zip.clone()));
+        assert_eq!(uploads.pulled("m").await, (StatusCode::OK, zip.clone()));
+    }
+    assert!(place.blob(&first).exists());
+    let (status, _) = both(one.request(Method::DELETE, "/api/v1/meetings/m")).await;
+    assert_eq!(status, 200);
+    until("its copy goes there, too", async || (!other.copy("m").exists()).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn packages_that_were_there_before_are_put_into_the_store_once() {
     let folder = tempfile::tempdir().unwrap();
     let place = SharedPlace::folder(&folder);
@@ -231,6 +263,36 @@ async fn bytes_that_were_damaged_in_the_store_are_never_served_and_an_upload_hea
         assert_eq!(other.upload("m", zip.clone()).await.0, 200);
         let third = place.master_in(state_of(&main).await, None).await;
         assert_eq!(third.pulled("m").await, (StatusCode::OK, zip.clone()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sweep_removes_between_the_store_and_the_row_is_put_again() {
+    let s3 = TestS3::start().await;
+    let place = SharedPlace::s3(&s3);
+    let main = place.master().await;
+    main.meeting("m", &zip_of(b"one")).await;
+    s3.lose_next();
+    let (status, meeting) = main.upload("m", zip_of(b"two")).await;
+    assert_eq!(status, 200, "{meeting}");
+    assert!(place.blob(meeting["sha256"].as_str().unwrap()).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_somebody_else_has_changed_is_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = SharedPlace::folder(&folder);
+    let main = place.master().await;
+    let zip = zip_of(b"good");
+    main.meeting("m", &zip).await;
+    // The same bytes in another file are verified again, others are fetched.
+    for bytes in [zip.clone(), zip_of(b"another"), b"junk".to_vec()] {
+        let other = main.folder.path().join("other");
+        std::fs::write(&other, bytes).unwrap();
+        std::fs::rename(other, main.copy("m")).unwrap();
+        let begun = Instant::now();
+        assert_eq!(main.pulled("m").await, (StatusCode::OK, zip.clone()));
+        assert!(begun.elapsed() < Duration::from_secs(5), "nobody waits in vain");
     }
 }
 

@@ -89,6 +89,7 @@ fn the_row_names_the_package_that_was_put_last_wherever_it_is() {
     change(&mut book, replace(Some(1), 2));
     assert_eq!(named(&book), (Some(2), 1));
     assert!(change(&mut book, replace(Some(2), 2)).is_empty());
+    assert!(change(&mut book, replace(Some(1), 2)).is_empty(), "the row counts");
     let late = NamePackage { id: id("m"), package: blob(1) };
     assert!(change(&mut book, late).is_empty(), "an upload is newer than what was there");
     change(&mut book, BeginReplacement(id("m")));
