@@ -98,4 +98,5 @@ async fn a_node_of_ours_is_asked_for_a_part_and_found_to_be_right() {
     let metrics = until_probed(&master, "same").await;
     assert_eq!(metrics.get("edge_mirror_master_wrong_packages"), 0.0);
     assert!(master.redirect("m").await.unwrap().starts_with(&node.url("")));
+    assert_eq!(node.meeting("m").await["downloads"], 0, "it is no client's");
 }

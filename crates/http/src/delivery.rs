@@ -33,7 +33,10 @@ use edge_mirror_base::{
     metrics::{Counter, CounterFamily, Exposition, Histogram, histogram::DOWNLOADS, labels},
     pacer::Pacer,
 };
-use edge_mirror_protocol::package::{LATEST_S, Manifest, percent_encoded};
+use edge_mirror_protocol::{
+    extension::PROBE_HEADER,
+    package::{LATEST_S, Manifest, percent_encoded},
+};
 use edge_mirror_store::{OpenedPackage, StoredPackage};
 
 use crate::{listen::Transport, requests::RequestMetrics};
@@ -155,7 +158,11 @@ pub fn respond<E>(
     let body = match part {
         Some(range) if method == Method::GET => {
             let under_way = ActiveDownload::begin(permit()?, range.end - range.start);
-            under_way.permit.traffic.note_served(&stored);
+            let is_probe =
+                status == StatusCode::PARTIAL_CONTENT && asked.contains_key(PROBE_HEADER);
+            if !is_probe {
+                under_way.permit.traffic.note_served(&stored);
+            }
             Body::new(DownloadBody::new(opened, range, under_way, transport))
         }
         // For HEAD, only the length of this body is sent.

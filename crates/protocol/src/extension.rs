@@ -24,6 +24,9 @@ use crate::{
 pub const ACCEPT_HEADER: &str = "edge-mirror-accept";
 /// Its value in the polls of this version.
 pub const ACCEPT: &str = "version=1, packages, relay";
+/// Sent with the main server's requests for a part of a package that it compares: no client
+/// gets that, and it is no download of the package.
+pub const PROBE_HEADER: &str = "edge-mirror-probe";
 /// Parsers quote what they can't read, which may be megabytes.
 const MAX_FAULT_CHARS: usize = 200;
 /// Name of the object in the answer.

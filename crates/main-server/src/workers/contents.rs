@@ -5,7 +5,10 @@ use std::{collections::HashMap, os::unix::fs::FileExt, sync::Arc, time::Duration
 
 use edge_mirror_base::tasks;
 use edge_mirror_http::tls;
-use edge_mirror_protocol::package::{PackageId, Sha256};
+use edge_mirror_protocol::{
+    extension::PROBE_HEADER,
+    package::{PackageId, Sha256},
+};
 use edge_mirror_settings::scheme;
 use edge_mirror_store::OpenedPackage;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -145,6 +148,7 @@ async fn receive(
     let url = format!("{scheme}://{authority}/api/v1/meetings/{id}/download-package");
     let last = first + length - 1;
     let request = client.get(url).header(header::RANGE, format!("bytes={first}-{last}"));
+    let request = request.header(PROBE_HEADER, "1");
     let mut answer = request.header(header::ACCEPT_ENCODING, "identity").send().await.ok()?;
     let field = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let first = match answer.status() {
