@@ -2,6 +2,7 @@
 
 mod chinese;
 mod complaint;
+mod demand;
 mod help;
 mod operate;
 mod server;
@@ -17,6 +18,7 @@ use edge_mirror_main_server::NodePolicy;
 use edge_mirror_settings::Subnet;
 
 use crate::terminal::Language;
+pub use demand::DemandArgs;
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
     MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand, OperateCommand,
@@ -134,6 +136,8 @@ pub struct MasterArgs {
     /// Also listen on this port for plain HTTP and redirect it to HTTPS.
     #[arg(long, value_name = "N", value_parser = units::fixed_port, requires = "tls_cert")]
     pub redirect_port: Option<u16>,
+    #[command(flatten)]
+    pub demand: DemandArgs,
     /// Only this address or network may manage meetings; can be repeated. This
     /// machine always may.
     #[arg(long, value_name = "NETWORK")]

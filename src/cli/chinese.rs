@@ -143,6 +143,14 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ),
     ("master", "tls_key", "证书的私钥（PEM 文件，不带密码）"),
     ("master", "redirect_port", "另外监听这个端口，把 HTTP 重定向到 HTTPS"),
+    ("master", "demand_min", "按负载计算的节点数最少是多少"),
+    ("master", "demand_max", "按负载计算的节点数最多是多少；默认不限制"),
+    (
+        "master",
+        "demand_downloads",
+        "一个节点最多承担多少个同时进行的下载，不论它报告的 CPU 和上行带宽如何",
+    ),
+    ("master", "demand_webhook", "按负载计算的节点数改变时，以 JSON 格式 POST 到这个网址"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
     (

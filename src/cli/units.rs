@@ -100,6 +100,20 @@ pub(super) fn connections(text: &str) -> Result<u64, String> {
     })
 }
 
+/// As many as a main server takes.
+pub(super) fn node_count(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 16_384)
+        .ok_or_else(|| told("请填写 0 到 16384 的整数", "a whole number from 0 to 16384 is needed"))
+}
+
+pub(super) fn downloads(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| {
+        told("请填写 1 到 100000 的整数", "a whole number from 1 to 100000 is needed")
+    })
+}
+
 pub(super) fn retries(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| told("请填写不小于 0 的整数", "a whole number is needed"))
 }

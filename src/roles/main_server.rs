@@ -60,6 +60,8 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         max_connections_per_client: args.max_connections_per_client,
         tls,
         redirect_port: args.redirect_port,
+        demand: args.demand.limits(),
+        demand_webhook: args.demand.demand_webhook,
         ..MasterOptions::default()
     };
     let master = Master::start(options).await?;

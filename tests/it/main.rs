@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod content_probes;
 mod cut_through;
+mod demand;
 mod demo;
 mod docs;
 mod failover;

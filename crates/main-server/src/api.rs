@@ -58,6 +58,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/meetings/{id}/package", put(upload::put))
         .route("/api/v1/meetings/{id}/explain", get(routing::explain))
         .route("/api/v1/fleet/rules", get(routing::rules).put(routing::set_rules))
+        .route("/api/v1/fleet/demand", get(fleet::demand))
         .route("/api/v1/fleet/nodes", get(fleet::list))
         .route("/api/v1/fleet/nodes/{node}", patch(fleet::edit).delete(fleet::remove))
         .route("/api/v1/fleet/nodes/{node}/approve", post(fleet::approve))

@@ -51,6 +51,7 @@ use edge_mirror_http::{
 };
 use edge_mirror_settings::{SecurityConfig, authority, scheme};
 use edge_mirror_store::Store;
+use reqwest::Url;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -61,8 +62,11 @@ pub use packages::{PackagesLocation, S3Environment};
 use repository::{OpenedRepository, StateRepository};
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
 use server::{ChangeQueue, PendingChange, Server, ServerOptions, SharedPackages};
-pub use state::fleet::{NodePolicy, UnknownPolicy};
 use state::meetings::MeetingTable;
+pub use state::{
+    demand::DemandLimits,
+    fleet::{NodePolicy, UnknownPolicy},
+};
 use workers::{certificates::CertificateFollower, probe::Prober};
 
 /// Longest wait at the end for a database that may be away.
@@ -88,6 +92,10 @@ pub struct MasterOptions {
     pub tls: Option<CertificateFiles>,
     /// Plain HTTP on this port is redirected to HTTPS.
     pub redirect_port: Option<u16>,
+    /// Limits of the number of nodes that the load wants.
+    pub demand: DemandLimits,
+    /// Told of each change of that number.
+    pub demand_webhook: Option<Url>,
 }
 
 impl Default for MasterOptions {
@@ -104,6 +112,8 @@ impl Default for MasterOptions {
             upload_limit: 0,
             tls: None,
             redirect_port: None,
+            demand: DemandLimits::default(),
+            demand_webhook: None,
         }
     }
 }
@@ -144,6 +154,8 @@ impl Master {
             upload_limit,
             tls,
             redirect_port,
+            demand,
+            demand_webhook,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
@@ -177,6 +189,11 @@ impl Master {
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let workers = spawn_workers(&server, repository, queue, prober);
+        let end = || workers.token().clone();
+        workers.spawn("demand", workers::follow_demand(server.clone(), demand, end()));
+        if let Some(url) = demand_webhook {
+            workers.spawn("demand webhook", workers::tell_webhook(server.clone(), url, end()));
+        }
         if let Some(certificate) = certificate {
             let end = workers.token().clone();
             workers.spawn("certificate", certificate.run(server.clone(), end));

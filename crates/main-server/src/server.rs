@@ -6,6 +6,7 @@
 //! those of the shared packages, the store's own, and never held across an `.await`.
 
 mod changes;
+mod demand;
 mod figures;
 mod fleet;
 mod packages;
@@ -14,6 +15,7 @@ mod relay;
 mod sharing;
 
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
+pub(crate) use demand::FleetDemand;
 pub(crate) use packages::SharedPackages;
 
 use std::{
@@ -126,6 +128,8 @@ pub(crate) struct Server {
     /// The file of credentials as the others have it.
     shared_access: ArcSwap<Option<Arc<str>>>,
     uplinks: Mutex<UplinkMemory>,
+    /// Written by a worker.
+    pub(crate) demand: watch::Sender<FleetDemand>,
     limited: Mutex<Option<(Limit, UnixMillis)>>,
     announce_timeout: Duration,
 }
@@ -226,6 +230,7 @@ impl Server {
             others: Mutex::default(),
             shared_access: ArcSwap::from_pointee(state.access),
             uplinks: Mutex::default(),
+            demand: watch::Sender::default(),
             limited: Mutex::default(),
             announce_timeout,
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod certificates;
 mod contents;
+mod demand;
 mod figures;
 mod fleet;
 mod history;
@@ -35,6 +36,7 @@ use crate::{
 };
 
 pub(crate) use contents::probe_contents;
+pub(crate) use demand::{follow_demand, tell_webhook};
 pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
 pub(crate) use history::keep_history;

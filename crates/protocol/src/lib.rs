@@ -168,6 +168,11 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
+    /// The part of it that clients cause: memory is taken whether they come or not.
+    pub fn work(&self) -> u8 {
+        self.cpu.max(self.uplink.unwrap_or(0)).min(100)
+    }
+
     /// The part of the machine that is closest to its limit.
     pub fn busiest(&self) -> u8 {
         self.cpu.max(self.memory).max(self.uplink.unwrap_or(0)).min(100)

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use edge_mirror_http::{access::Vault, listen::Listener};
 use edge_mirror_main_server::{Master, MasterOptions};
 use edge_mirror_protocol::package::percent_encoded;
-use reqwest::{RequestBuilder, Response, StatusCode, header};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
 
 use super::{client, until};
@@ -20,6 +20,7 @@ pub(crate) struct TestMaster {
 pub(crate) struct Builder {
     listen: SocketAddr,
     announce_timeout: Duration,
+    demand_webhook: Option<Url>,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -27,6 +28,11 @@ impl Builder {
     /// How long clients wait for nodes to have a started meeting's package.
     pub(crate) fn announce_timeout(self, announce_timeout: Duration) -> Self {
         Self { announce_timeout, ..self }
+    }
+
+    /// Where changes of the wanted number of nodes are told.
+    pub(crate) fn demand_webhook(self, url: &str) -> Self {
+        Self { demand_webhook: Some(url.parse().unwrap()), ..self }
     }
 
     pub(crate) async fn start(self) -> TestMaster {
@@ -37,6 +43,7 @@ impl Builder {
             data: self.folder.path().to_owned(),
             listen: self.listen,
             announce_timeout: self.announce_timeout,
+            demand_webhook: self.demand_webhook,
             ..MasterOptions::default()
         };
         let master = Master::start(options).await.unwrap();
@@ -49,6 +56,7 @@ impl TestMaster {
         Builder {
             listen: ([127, 0, 0, 1], 0).into(),
             announce_timeout: Duration::from_secs(600),
+            demand_webhook: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! | Call | Body | Answer |
 //! |---|---|---|
+//! | `GET /api/v1/fleet/demand` | | 200, how many nodes the load wants |
 //! | `GET …` | | 200, the known nodes, those that wait, and those that were refused |
 //! | `PATCH …/{node}` | any of `name`, `location`, `site`, `labels`, `weight`, `priority`, `drained` | 200, the node; 400 names what is wrong |
 //! | `POST …/{node}/approve` | | 200, the node; with `?client=` only if that is who waits, else 409 |
@@ -10,6 +11,7 @@
 //!
 //! Times are seconds since 1970. Unknown node: 404.
 
+mod demand;
 mod profile;
 
 use std::{net::IpAddr, sync::Arc};
@@ -40,6 +42,8 @@ use crate::{
         registry::NodeRegistry,
     },
 };
+
+pub(crate) use demand::demand;
 
 type Shared = State<Arc<Server>>;
 type JsonResult = Result<Json<Value>, RequestError>;

@@ -134,6 +134,11 @@ fn nodes(page: &mut Exposition, server: &Server) {
     )
     .put(&[], wrong);
     page.gauge(
+        "edge_mirror_master_nodes_wanted",
+        "Nodes that the present load wants, within the limits that were set.",
+    )
+    .put(&[], server.demand.borrow().wanted);
+    page.gauge(
         "edge_mirror_master_held_polls",
         "Polls of nodes that are held back until there is news.",
     )

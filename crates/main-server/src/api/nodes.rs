@@ -176,6 +176,7 @@ fn read_heartbeat(
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
         percent: load.map_or(0, |load| load.busiest()),
+        work_percent: load.map_or(0, |load| load.work()),
         relay,
         pulls: known_pulls(server, pulls.unwrap_or_default()),
         failed_pulls: known_failed_pulls(server, failed_pulls.unwrap_or_default()),

@@ -24,7 +24,7 @@ use crate::{
     },
     node_status::NodePollAnswer,
     refusal::MalformedBody,
-    server::Server,
+    server::{FleetDemand, Server},
     state::routing::RoutingRules,
 };
 
@@ -270,6 +270,9 @@ fn of_fleet() -> Vec<Operation> {
         .refuses(415, "Not announced as JSON.")
         .refuses(503, UNSAVED)
         .refuses(507, "No room on the disk."),
+        guarded(call(Method::GET, "/api/v1/fleet/demand", FLEET, "How many nodes the load wants"))
+            .text("For whoever starts and stops nodes: it rises within seconds, falls after minutes, and stays while the load wanders by a tenth.")
+            .answers(200, "The number, and what it is made of.", vec![json::<FleetDemand>()]),
         guarded(call(Method::GET, "/api/v1/fleet/nodes", FLEET, "All nodes"))
             .text("Known ones, whether they are there or not, those that wait for an operator, and those that were refused.")
             .answers(200, "In the order of their ids.", vec![json::<fleet::Fleet<'_>>()]),

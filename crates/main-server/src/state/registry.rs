@@ -82,6 +82,8 @@ pub(crate) struct HeartbeatReport {
     pub version: Option<String>,
     /// The busiest of CPU, memory and uplink.
     pub percent: u8,
+    /// The busier of CPU and uplink.
+    pub work_percent: u8,
     pub relay: Option<RelayReport>,
     /// Sorted by id, each id once; so are the next.
     pub pulls: Vec<PullReport>,
@@ -179,6 +181,7 @@ impl NodeRegistry {
             node.downloads = beat.downloads;
             node.version = beat.version;
             node.percent = beat.percent;
+            node.work_percent = beat.work_percent;
             node.placement = placement;
             node.redirects = 0;
             node.holding = holding;
@@ -411,6 +414,7 @@ mod tests {
             downloads,
             version: None,
             percent: 0,
+            work_percent: 0,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

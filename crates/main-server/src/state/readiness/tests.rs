@@ -56,6 +56,7 @@ fn heard(registry: &mut NodeRegistry, node_id: &str, said: &Said, now: f64) {
         downloads: 0,
         version: None,
         percent: 0,
+        work_percent: 0,
         relay: None,
         pulls: said.pull.iter().map(|(received, rate)| pull(*received, *rate)).collect(),
         failed_pulls: said.failed.iter().map(|text| failed(text)).collect(),

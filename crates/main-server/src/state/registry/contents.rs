@@ -175,6 +175,7 @@ mod tests {
             downloads: 0,
             version: None,
             percent,
+            work_percent: 0,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

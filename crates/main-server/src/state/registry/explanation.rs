@@ -162,6 +162,7 @@ mod tests {
             downloads: 3,
             version: None,
             percent,
+            work_percent: 0,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

@@ -347,6 +347,7 @@ mod tests {
                         downloads: 0,
                         version: None,
                         percent: 0,
+                        work_percent: 0,
                         relay: None,
                         pulls: vec![],
                         failed_pulls: vec![],

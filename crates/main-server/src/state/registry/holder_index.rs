@@ -238,6 +238,7 @@ mod tests {
             downloads: 0,
             version: None,
             percent: if is_busy { 95 } else { 5 },
+            work_percent: 0,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

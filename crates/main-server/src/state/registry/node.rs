@@ -34,6 +34,8 @@ pub(crate) struct RegisteredNode {
     pub version: Option<String>,
     /// The busiest of CPU, memory and uplink, as it reports them.
     pub(super) percent: u8,
+    /// The busier of CPU and uplink.
+    pub(super) work_percent: u8,
     pub(super) placement: NodePlacement,
     pub(crate) reach: NodeReachability,
     /// The time since which it is so.
@@ -84,6 +86,7 @@ impl RegisteredNode {
             downloads: 0,
             version: None,
             percent: 0,
+            work_percent: 0,
             placement: NodePlacement::default(),
             reach: NodeReachability::Unknown,
             reached_at: now,
@@ -206,6 +209,15 @@ impl RegisteredNode {
     /// True if clients may be sent there while it is alive.
     pub(super) fn takes_clients(&self) -> bool {
         !self.placement.drained && matches!(self.reach, NodeReachability::Reachable { .. })
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.placement.drained
+    }
+
+    /// The work that clients make it, if it takes them.
+    pub(crate) fn work(&self) -> Option<NodeLoad> {
+        self.takes_clients().then(|| NodeLoad { percent: self.work_percent, ..self.load() })
     }
 
     pub(super) fn load(&self) -> NodeLoad {

@@ -654,6 +654,7 @@ impl Simulation {
             downloads: 0,
             version: None,
             percent: 0,
+            work_percent: 0,
             relay: Some(RelayReport {
                 address: format!("10.0.0.{n}:1"),
                 https: false,
