@@ -49,6 +49,11 @@ impl StoreRound {
         shared: &SharedPackages,
         listed: Vec<StoredBlob>,
     ) -> Result<(), BlobError> {
+        if !*server.leads.borrow() {
+            // Another main server does, and has looked before.
+            self.unnamed.clear();
+            return Ok(());
+        }
         let named = named_blobs(server);
         // Without the database nobody knows what is named by now.
         if named.is_empty() || server.state_fault.borrow().is_some() {
@@ -252,6 +257,10 @@ mod tests {
         test.name(&[named]);
         assert_eq!(run(&mut round).await, [true; 5], "the state may be an old one");
         test.put(4, 0).await;
+        test.server.leads.send_replace(false);
+        assert_eq!(run(&mut round).await, [true; 5], "another main server does it");
+        test.server.leads.send_replace(true);
+        assert_eq!(run(&mut round).await, [true; 5], "which may have known better");
         test.name(&[named, named_late]);
         assert_eq!(run(&mut round).await, [true, true, false, true, true]);
         assert_eq!(run(&mut round).await, [true, true, false, true, true]);
