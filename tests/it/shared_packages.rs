@@ -3,6 +3,7 @@
 use edge_mirror_main_server::{MasterOptions, PackageStoreOptions, S3Environment};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{
     TestNode, client,
@@ -96,6 +97,36 @@ async fn a_kill_between_the_store_and_the_row_leaves_the_old_package() {
     std::fs::remove_dir_all(data.path().join("packages")).unwrap();
     let bare = SharedMaster::start(&s3, data.path()).await;
     assert!(bare.download("m").await.unwrap() == old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_it_is_killed_what_was_acknowledged_is_served_and_nothing_half() {
+    let (s3, data) = (TestS3::start().await, tempfile::tempdir().unwrap());
+    let mut random = fastrand::Rng::with_seed(16);
+    let mut main = SharedMaster::start(&s3, data.path()).await;
+    main.create("m").await;
+    let mut kept = big_zip(9_000_000, 0);
+    let begun = Instant::now();
+    assert_eq!(main.upload("m", &kept).await.unwrap(), StatusCode::OK);
+    let whole = begun.elapsed();
+    let mut replaced = 0;
+    for round in 1..=10 {
+        let newer = big_zip(9_000_000, round);
+        let upload = tokio::spawn(main.upload("m", &newer));
+        tokio::time::sleep(whole.mul_f64(1.3 * random.f64())).await;
+        main.process.kill();
+        let is_acknowledged = matches!(upload.await.unwrap(), Ok(StatusCode::OK));
+        // Half of the time nothing but the state and the store is left.
+        if random.bool() {
+            std::fs::remove_dir_all(data.path().join("packages")).unwrap();
+        }
+        main = SharedMaster::start(&s3, data.path()).await;
+        let served = main.download("m").await.expect("it has a package");
+        assert!(served == newer || (served == kept && !is_acknowledged), "round {round}");
+        replaced += usize::from(served == newer);
+        kept = served;
+    }
+    assert!(replaced < 10, "kills came too late");
 }
 
 #[tokio::test(flavor = "multi_thread")]
