@@ -3,6 +3,7 @@
 mod chinese;
 mod complaint;
 mod demand;
+mod file;
 mod help;
 mod operate;
 mod server;
@@ -100,6 +101,14 @@ pub struct NodeArgs {
 pub struct MasterArgs {
     #[command(subcommand)]
     pub command: Option<StateCommand>,
+    /// Read options from this JSON file, under their names here without the
+    /// dashes. The command line wins over it, and so do variables such as
+    /// EDGE_MIRROR_MASTER_PORT.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the options that are in force as such a file, and exit.
+    #[arg(long)]
+    pub print_config: bool,
     /// The folder for meetings and packages; created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = "master-data")]
     pub data: PathBuf,
@@ -250,6 +259,8 @@ impl Cli {
 pub enum CliError {
     /// Help or the version was asked for.
     Shown(clap::Error),
+    /// Options were asked for.
+    Printed(String),
     /// One line that says what is wrong and where to read on.
     Wrong(String),
 }
@@ -259,11 +270,20 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, C
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let language = Language::from_env();
     let command = help::command(language);
-    let matches =
-        command.try_get_matches_from(&arguments).map_err(|error| match error.use_stderr() {
-            true => CliError::Wrong(complaint::one_line(&error, &arguments, language)),
+    let read = |arguments: &[OsString]| {
+        command.clone().try_get_matches_from(arguments).map_err(|error| match error.use_stderr() {
+            true => CliError::Wrong(complaint::one_line(&error, arguments, language)),
             false => CliError::Shown(error),
-        })?;
+        })
+    };
+    let first = file::lenient(command.clone()).try_get_matches_from(&arguments);
+    let first = first.map_err(CliError::Shown)?;
+    let completed = file::completed(&arguments, &first, std::env::vars_os());
+    let completed = completed.map_err(CliError::Wrong)?;
+    let matches = read(completed.as_deref().unwrap_or(&arguments))?;
+    if let Some(document) = file::printed(&matches) {
+        return Err(CliError::Printed(document));
+    }
     let cli = Cli::from_arg_matches(&matches);
     let cli =
         cli.map_err(|error| CliError::Wrong(complaint::one_line(&error, &arguments, language)))?;

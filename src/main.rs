@@ -25,6 +25,10 @@ fn main() -> ExitCode {
             }
             return ExitCode::SUCCESS;
         }
+        Err(CliError::Printed(text)) => {
+            print_line(&text);
+            return ExitCode::SUCCESS;
+        }
         Err(CliError::Wrong(line)) => return failure(&line, 2),
     };
     // The log of a service is in both languages.

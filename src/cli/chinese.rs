@@ -108,6 +108,12 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("", "port", "本次运行使用的端口，代替配置中的 nodePort；0 表示任选一个空闲端口"),
     ("node", "config", "配置文件；不存在则按默认值创建。其中的相对路径以它所在的文件夹为准"),
     ("node", "port", "本次运行使用的端口，代替配置中的 nodePort；0 表示任选一个空闲端口"),
+    (
+        "master",
+        "config",
+        "从这个 JSON 文件读取选项，名称与这里相同，不带前面的短横线。命令行优先于它，EDGE_MIRROR_MASTER_PORT 这样的环境变量也优先于它",
+    ),
+    ("master", "print_config", "以这种文件的形式打印生效的选项，然后退出"),
     ("master", "data", "存放会议和会议包的文件夹；不存在则创建"),
     (
         "master",

@@ -85,6 +85,17 @@ fn said(error: &clap::Error, command: &str, language: Language) -> String {
     }
 }
 
+/// The reason that a value is not allowed.
+pub(super) fn reason(error: &clap::Error, language: Language) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(choices) => {
+            let choices = listed(choices, language.of("、", ", "));
+            language.of(format!("应为以下之一：{choices}"), format!("it must be one of {choices}"))
+        }
+        None => error.source().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
 fn unknown(language: Language, chinese: &str, english: &str, name: &str) -> String {
     language.of(format!("没有这个{chinese}：{name}"), format!("unknown {english} {name}"))
 }

@@ -55,11 +55,29 @@ fn a_wrong_argument_is_refused_in_one_line_that_names_it() {
         (&["node", "--port", "70000"], "70000"),
         (&["node", "--host", "nowhere"], "nowhere"),
         (&["nod"], "nod"),
-        (&["master", "--config", "x"], "--config"),
+        (&["master", "--confg", "x"], "--config"),
         (&["demo", "--port", "1"], "--port"),
     ] {
         let line = refusal(args);
         assert!(line.contains(part) && line.contains("--help"), "{line}");
+    }
+}
+
+#[test]
+fn a_main_servers_file_is_shown_as_it_counts_or_refused_with_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("master.json");
+    let path = path.to_str().unwrap();
+    std::fs::write(path, r#"{"port": 8123, "nodes": "approve"}"#).unwrap();
+    let (code, shown, errors) =
+        run(["master", "--config", path, "--nodes", "open", "--print-config"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["port"], &shown["nodes"]), (&json!(8123), &json!("open")));
+    std::fs::write(path, r#"{"port": 99999, "colour": 1}"#).unwrap();
+    let line = refusal(&["master", "--config", path]);
+    for part in [format!("{path}: port = 99999"), format!("{path}: colour")] {
+        assert!(line.contains(&part), "{line}");
     }
 }
 
