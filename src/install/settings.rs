@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use edge_mirror_base::atomic::{self, FileOwner};
-use edge_mirror_settings::{Settings, merge::merge, schema};
+use edge_mirror_settings::{Settings, first_main_server, merge::merge, put_main_server, schema};
 use serde_json::{Map, Value};
 
 use super::{
@@ -70,7 +70,9 @@ impl PreparedConfig {
     ) -> Result<Self, InstallError> {
         let there = Settings::document(path)?.map(|file| file.settings).unwrap_or_default();
         // The package's own file names no main server: it was not set up yet.
-        let kept = there.contains_key("mainServerIp");
+        let is_listed = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+        let kept =
+            there.contains_key("mainServerIp") || there.get("mainServers").is_some_and(is_listed);
         let (mut document, note) = first_document(there, kept, adopted);
         let is_new = !kept && adopted.is_none();
         let known = main_server_of(&document);
@@ -89,11 +91,6 @@ impl PreparedConfig {
                 prompt.ask("本节点端口 / port of this node", &known_port)?.unwrap_or(known_port)
             }
         };
-        let mut set = |key, value: Value| {
-            if schema::get(&document, key) != Some(&value) {
-                schema::put(&mut document, key, value);
-            }
-        };
         let is_changed = main_server != known || port != known_port;
         let note = match () {
             () if is_new && main_server == known && args.main_server.is_none() => {
@@ -106,11 +103,10 @@ impl PreparedConfig {
         };
         // Unchanged settings stay as written, or left out.
         if is_new || main_server != known {
-            set("mainServerIp", main_server.host.into());
-            set("mainServerPort", main_server.port.into());
+            put_main_server(&mut document, &main_server.host, main_server.port);
         }
         if is_new || port != known_port {
-            set("nodePort", port.into());
+            schema::put(&mut document, "nodePort", port.into());
         }
         // Without an id, if it has none: an image that is copied must not have one.
         let (config, bytes) = Settings::to_file(path, &document)?;
@@ -228,13 +224,9 @@ fn in_its_place(mut document: Map<String, Value>) -> Map<String, Value> {
 }
 
 fn main_server_of(document: &Map<String, Value>) -> MainServerAddress {
-    let host = document.get("mainServerIp").and_then(Value::as_str).map(ToOwned::to_owned);
-    let default = || schema::find("mainServerIp").map(|s| s.default.value());
-    let default = || default().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default();
-    MainServerAddress {
-        host: host.unwrap_or_else(default),
-        port: number(document, "mainServerPort"),
-    }
+    let first = first_main_server(document).or_else(|| first_main_server(&schema::defaults()));
+    let (host, port) = first.map_or_else(Default::default, |first| (first.host, first.port));
+    MainServerAddress { host, port }
 }
 
 fn port_of(document: &Map<String, Value>) -> u16 {

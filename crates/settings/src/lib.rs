@@ -45,7 +45,7 @@ pub use document::FileDocument;
 pub use environment::Environment;
 pub use error::{ConfigError, PatchError};
 pub use file::Settings;
-pub use main_server::MainServer;
+pub use main_server::{MainServer, first_main_server, put_main_server};
 pub use relay::RelayConfig;
 pub use schedule::{BandwidthSchedule, ScheduleError, ScheduledLimit};
 pub use security::{Secret, SecurityConfig, Subnet};

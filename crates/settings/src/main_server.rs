@@ -9,7 +9,8 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::{
-    Config, authority, check::SettingProblem, literal, schema, scheme, setting::parse_address,
+    Config, authority, check::SettingProblem, literal, merge::merge, schema, scheme,
+    setting::parse_address,
 };
 
 pub(crate) const LIST: &str = "mainServers";
@@ -170,16 +171,38 @@ fn complete_list(document: &Map<String, Value>, patch: &mut Map<String, Value>) 
     let Some(mut servers) = document.get(LIST).and_then(|list| read_list(list).ok()) else {
         return;
     };
-    let mut patched = document.clone();
-    let keys = ["mainServerIp", "mainServerPort", "mainServerTls"];
-    let changes = keys.into_iter().filter_map(|key| Some((key, patch.get(key)?.clone())));
-    let is_changed = changes.map(|(key, value)| patched.insert(key.to_owned(), value)).count() > 0;
-    let first = is_changed.then(|| MainServer::of_keys(&patched)).flatten();
-    if let (false, Some(first)) = (servers.is_empty(), first) {
+    // A document may leave out what the list says.
+    let mut keys: Map<String, Value> =
+        keys_of_first(&document[LIST]).map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut is_changed = false;
+    for (key, value) in &mut keys {
+        if let Some(new) = patch.get(key) {
+            (*value, is_changed) = (new.clone(), true);
+        }
+    }
+    let first = is_changed.then(|| MainServer::of_keys(&keys)).flatten();
+    if let Some(first) = first {
+        for (key, value) in first.keys() {
+            patch.insert(key.to_owned(), value);
+        }
         servers[0] = first;
         let entries = servers.iter().map(|server| Value::from(server.base_url()));
         patch.insert(LIST.to_owned(), entries.collect());
     }
+}
+
+/// The first main server that a document names, as far as it can be read.
+pub fn first_main_server(document: &Map<String, Value>) -> Option<MainServer> {
+    let listed = document.get(LIST).and_then(|list| read_list(list).ok()).unwrap_or_default();
+    listed.into_iter().next().or_else(|| MainServer::of_keys(document))
+}
+
+/// Puts an address into a document in place of that of its first main server.
+pub fn put_main_server(document: &mut Map<String, Value>, host: &str, port: u16) {
+    let keys = [("mainServerIp", Value::from(host)), ("mainServerPort", port.into())];
+    let mut patch = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    complete_list(document, &mut patch);
+    merge(document, &patch);
 }
 
 impl Config {
@@ -314,6 +337,17 @@ mod tests {
         assert_eq!(config.fleet().base_urls(), ["http://10.0.0.7:8000", "http://b:80"]);
         let (_, config) = patched(listed.clone(), json!({LIST: []})).unwrap();
         assert_eq!(config.fleet().base_urls(), ["http://10.0.0.1:8000"]);
+        let only_list = json!({LIST: ["https://a:8443", "b:80"]});
+        let (document, config) = patched(only_list, json!({"mainServerPort": 9443})).unwrap();
+        assert_eq!(config.fleet().base_urls(), ["https://a:9443", "http://b:80"]);
+        let mut document = document;
+        put_main_server(&mut document, "c", 81);
+        let first = first_main_server(&document).unwrap();
+        assert_eq!(
+            (first.base_url(), &*document[LIST][1].to_string()),
+            ("https://c:81".to_owned(), "\"http://b:80\"")
+        );
+        assert_eq!(document["mainServerTls"], true);
         let both = json!({LIST: ["c:80", "b:80"], "mainServerIp": "10.0.0.7"});
         assert_eq!(patched(listed, both).unwrap_err()[0].key, "mainServerIp");
     }
