@@ -8,6 +8,8 @@ pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod old_node;
 pub(crate) mod plain;
+#[allow(dead_code, reason = "the main server's own tests need other parts of it")]
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 #[allow(dead_code, reason = "the main server's own tests need other parts of it")]

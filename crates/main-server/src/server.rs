@@ -5,6 +5,7 @@
 //! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, `limited`,
 //! those of the shared packages, the store's own, and never held across an `.await`.
 
+pub(crate) mod access_copy;
 mod changes;
 mod demand;
 mod figures;
@@ -19,7 +20,7 @@ pub(crate) use demand::FleetDemand;
 pub(crate) use packages::SharedPackages;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -125,6 +126,9 @@ pub(crate) struct Server {
     /// True while this main server does what only one may do.
     pub(crate) leads: watch::Sender<bool>,
     others: Mutex<OtherServers>,
+    listening_since: Mutex<UnixMillis>,
+    /// The meetings that wait to be announced, and when that was first seen.
+    starts_seen: Mutex<HashMap<PackageId, UnixMillis>>,
     /// The file of credentials as the others have it.
     shared_access: ArcSwap<Option<Arc<str>>>,
     uplinks: Mutex<UplinkMemory>,
@@ -228,6 +232,8 @@ impl Server {
             unshared: is_shared.then(UnsharedCalls::default),
             leads: watch::Sender::new(!is_shared),
             others: Mutex::default(),
+            listening_since: Mutex::new(clock.now()),
+            starts_seen: Mutex::default(),
             shared_access: ArcSwap::from_pointee(state.access),
             uplinks: Mutex::default(),
             demand: watch::Sender::default(),
@@ -309,8 +315,20 @@ impl Server {
         (now.saturating_since(at) < LIMIT_SHOWN_FOR).then_some(limit)
     }
 
+    /// The time from which on a start waits for nodes. Where another main server may have
+    /// started the meeting, its clock may be another one: the time when it was seen counts.
+    fn waiting_since(&self, meeting: &Meeting, now: UnixMillis) -> UnixMillis {
+        match self.unshared {
+            None => meeting.started_at.unwrap_or(now),
+            Some(_) => {
+                let mut seen = self.starts_seen.lock().unwrap_or_else(PoisonError::into_inner);
+                *seen.entry(meeting.id.clone()).or_insert(now)
+            }
+        }
+    }
+
     fn is_due(&self, meeting: &Meeting, now: UnixMillis) -> bool {
-        let waited = now.checked_since(meeting.started_at.unwrap_or(now));
+        let waited = now.checked_since(self.waiting_since(meeting, now));
         // Without a package there is nothing that nodes could get first.
         let Some(current) = package_of(meeting, &self.store) else { return true };
         let registry = self.registry();
@@ -321,6 +339,10 @@ impl Server {
     /// The started meetings of which clients can be told now.
     pub(crate) fn due_announcements(&self, table: &MeetingTable) -> Vec<PackageId> {
         let now = self.clock.now();
+        let leads = *self.leads.borrow();
+        if !leads {
+            return Vec::new();
+        }
         let waiting = table.meetings.iter().filter(|meeting| meeting.unannounced);
         let due = waiting.filter(|meeting| self.is_due(meeting, now));
         due.map(|meeting| meeting.id.clone()).collect()
@@ -332,7 +354,7 @@ impl Server {
         let book = self.book();
         let waiting = book.meetings.iter().filter(|meeting| meeting.unannounced);
         let left = waiting.map(|meeting| {
-            let ends = meeting.started_at.unwrap_or(now) + self.announce_timeout;
+            let ends = self.waiting_since(meeting, now) + self.announce_timeout;
             ends.saturating_since(now)
         });
         let wait = left.min()?;

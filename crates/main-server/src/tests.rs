@@ -917,7 +917,7 @@ async fn while_the_database_is_away_what_was_saved_is_served_and_changes_are_ref
     assert!(said.contains(PROBLEM) && !said.contains("postgres"), "not for everybody: {said}");
     assert!(t.get("/metrics").await.text().await.unwrap().contains("state_available 0\n"));
 
-    postgres.resume().await;
+    postgres.resume();
     let back = Instant::now();
     while t.post("/api/v1/meetings/m/end", Value::Null).await.0 != 200 {
         assert!(back.elapsed() < Duration::from_secs(2));

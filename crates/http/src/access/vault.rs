@@ -256,6 +256,10 @@ impl Vault {
         self.edit(|secrets| secrets.node_key_sha256 = sha256).map(drop)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The whole file, for another main server of the fleet; None if nobody can log in.
     pub fn text(&self) -> Option<String> {
         self.current_secrets().map(|secrets| to_text(&secrets))

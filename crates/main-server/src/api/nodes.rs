@@ -5,6 +5,7 @@ pub(crate) mod list;
 use std::{
     collections::HashSet,
     sync::{Arc, MutexGuard},
+    time::Duration,
 };
 
 use axum::{Json, extract::State};
@@ -60,14 +61,15 @@ fn record_registration(
     server: &Server,
     caller: NodeCaller,
     body: &JsonBody,
-    via: Option<&Arc<str>>,
+    via: Option<(&Arc<str>, Duration)>,
 ) -> Result<Json<Done>, RequestError> {
     let mut reader = FieldReader::new(body);
     let (node_id, address) = (reader.text("node_id"), plain(reader.text("address")));
     let status = reader.text("status");
     reader.finish()?;
     check_identity(&node_id, &address)?;
-    let (now, status) = (server.clock.now(), truncate(status));
+    let (now, status) = (at(server, via), truncate(status));
+    let via = via.map(|(via, _)| via);
     let mut registry = server.registry();
     match registry.admission(server.node_policy(), &node_id, caller, now) {
         Admission::Accepted => {
@@ -109,20 +111,22 @@ fn record_heartbeat(
     server: &Server,
     caller: NodeCaller,
     body: &JsonBody,
-    via: Option<&Arc<str>>,
+    via: Option<(&Arc<str>, Duration)>,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
     let (node_id, mut report) = read_heartbeat(server, caller, body)?;
     if via.is_some() {
         // Another main server tells it whom to pull from.
         report.relay = None;
     }
-    let (now, is_ours) = (server.clock.now(), report.version.is_some());
+    let (now, is_ours) = (at(server, via), report.version.is_some());
+    let via = via.map(|(via, _)| via);
     let mut registry = server.registry();
     let notice = match registry.admission(server.node_policy(), &node_id, caller, now) {
         Admission::Accepted => {
             let address = report.address.clone();
-            let new = registry.heartbeat(&node_id, report, now)?;
+            let new = registry.heartbeat(&node_id, report, now);
             registry.set_via(&node_id, via);
+            let new = new?;
             let unreachable = registry.unreachable_reason(&node_id);
             drop(registry);
             server.wake.announcer.notify_one();
@@ -320,7 +324,8 @@ fn take_leave(server: &Server, caller: NodeCaller, node_id: &str, now: UnixMilli
 }
 
 /// Does what a call at another main server, `via`, comes to.
-pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall) {
+pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall, age: Duration) {
+    let from = Some((via, age));
     let outcome = match call {
         SharedCall::Probed(ProbedNode { node_id, address, https, reason }) => {
             let reach = match https {
@@ -335,11 +340,11 @@ pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall) {
         }
         SharedCall::Register(call) if is_theirs(server, &call) => {
             let caller = call.caller();
-            record_registration(server, caller, &JsonBody(call.body), Some(via)).map(drop)
+            record_registration(server, caller, &JsonBody(call.body), from).map(drop)
         }
         SharedCall::Heartbeat(call) if is_theirs(server, &call) => {
             let caller = call.caller();
-            record_heartbeat(server, caller, &JsonBody(call.body), Some(via)).map(drop)
+            record_heartbeat(server, caller, &JsonBody(call.body), from).map(drop)
         }
         SharedCall::Unregister(call) if is_theirs(server, &call) => {
             take_leave(server, call.caller(), node_of(&call), server.clock.now());
@@ -350,6 +355,12 @@ pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall) {
     if let Err(refusal) = outcome {
         debug!("a node's call at another main server is refused here: {refusal}");
     }
+}
+
+/// The time of a call: now, or so long ago at another main server.
+fn at(server: &Server, via: Option<(&Arc<str>, Duration)>) -> UnixMillis {
+    let (now, age) = (server.clock.now(), via.map_or(Duration::ZERO, |(_, age)| age));
+    UnixMillis::from_millis(now.as_millis().saturating_sub(age.as_millis() as u64))
 }
 
 fn node_of(call: &NodeCall) -> &str {

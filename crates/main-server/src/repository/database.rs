@@ -23,6 +23,17 @@ use crate::{error::StateError, state::meetings::fresh_token};
 
 /// The database's file in the data folder.
 pub(super) const FILE: &str = "state.sqlite";
+/// With these, what was acknowledged survives a power cut.
+const SQLITE_SETTINGS: &[&str] = &["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"];
+/// A main server that is gone without a goodbye, in the middle of a transaction, must not
+/// keep the others from saving.
+const POSTGRES_SETTINGS: &[&str] = &[
+    "SET idle_in_transaction_session_timeout = '10s'",
+    "SET client_connection_check_interval = '2s'",
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 3",
+];
 /// The first PostgreSQL that is tested.
 const OLDEST_POSTGRESQL: i64 = 150_000;
 
@@ -160,16 +171,17 @@ impl StateDatabase {
         let options = options.disable_statement_logging();
         let connecting = async { Ok(options.connect().await?) };
         let mut connection = self.within(CONNECT_TIMEOUT, connecting).await?;
-        if !self.is_remote() {
-            let setting = async {
-                // What was acknowledged survives a power cut.
-                for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
-                    sqlx::query::<Any>(pragma).execute(&mut connection).await?;
-                }
-                Ok(())
-            };
-            self.within(ANSWER_TIMEOUT, setting).await?;
-        }
+        let settings = match self {
+            Self::Sqlite(_) => SQLITE_SETTINGS,
+            Self::Postgres(..) => POSTGRES_SETTINGS,
+        };
+        let setting = async {
+            for setting in settings {
+                sqlx::query::<Any>(*setting).execute(&mut connection).await?;
+            }
+            Ok(())
+        };
+        self.within(ANSWER_TIMEOUT, setting).await?;
         Ok(connection)
     }
 

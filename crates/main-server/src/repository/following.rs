@@ -22,6 +22,7 @@ use crate::state::{
 
 /// Transactions that are followed one by one; who is further behind reads everything.
 const MAX_ENTRIES: i64 = 200;
+const MAX_DOCUMENTS: usize = 500;
 const SELECT_ONE: &str = "SELECT revision, json FROM edge_mirror_doc WHERE kind = $1 AND id = $2";
 
 /// The way from the state that is known to the one that is saved.
@@ -59,7 +60,7 @@ pub(super) async fn follow(
     Ok(found)
 }
 
-/// The documents that entries name; None if entries are missing.
+/// The documents that entries name; None if entries are missing, or name many.
 fn names(
     entries: &[LogEntry],
     after: i64,
@@ -75,6 +76,10 @@ fn names(
             WriteFault::Damaged(format!("entry {} of its log is malformed: {error}", entry.seq))
         })?;
         names.extend(named);
+    }
+    // One statement for each is slower then.
+    if names.len() > MAX_DOCUMENTS {
+        return Ok(None);
     }
     Ok(Some(names))
 }

@@ -9,8 +9,7 @@ use crate::state::history::{HistoryChange, HistoryPeriod, HistoryStep, together}
 
 pub(super) const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_history (step TEXT NOT NULL, at BIGINT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (step, at))";
 const PUT: &str = "INSERT INTO edge_mirror_history (step, at, figures) VALUES ($1, $2, $3) ON CONFLICT (step, at) DO UPDATE SET figures = $3";
-const DELETE_OLD: &str =
-    "DELETE FROM edge_mirror_history WHERE (step = $1 OR step LIKE $2) AND at < $3";
+const DELETE_OLD: &str = "DELETE FROM edge_mirror_history WHERE step = $1 AND at < $2";
 const DELETE_ALL: &str = "DELETE FROM edge_mirror_history";
 const SELECT: &str = "SELECT at, figures FROM edge_mirror_history WHERE (step = $1 OR step LIKE $2) AND at >= $3 ORDER BY at";
 
@@ -27,7 +26,7 @@ pub(super) async fn save(
         let put = sqlx::query::<Any>(PUT).bind(row_name(*step, server)).bind(millis(*at));
         put.bind(json(figures)).execute(&mut *connection).await?;
     }
-    let delete = sqlx::query::<Any>(DELETE_OLD).bind(name(*step)).bind(of_others(*step));
+    let delete = sqlx::query::<Any>(DELETE_OLD).bind(row_name(*step, server));
     delete.bind(millis(*kept_from)).execute(connection).await?;
     Ok(())
 }

@@ -2,26 +2,29 @@
 //! lease of the one that does what only one may do. A main server writes all calls of a
 //! second in one row, over its row of a minute ago; the database's clock counts.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::{Any, AnyConnection, Row};
 
-use super::{ANSWER_TIMEOUT, database::StateDatabase, document::WriteFault};
+use super::{
+    ANSWER_TIMEOUT,
+    database::StateDatabase,
+    document::{WriteFault, json},
+};
 use crate::error::StateError;
 
 pub(super) const CREATE_PRESENCE: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_presence (server TEXT NOT NULL, slot BIGINT NOT NULL, tick BIGINT NOT NULL, at BIGINT NOT NULL, calls TEXT NOT NULL, PRIMARY KEY (server, slot))";
 pub(super) const CREATE_LEASES: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_lease (key TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, until BIGINT NOT NULL)";
 /// With a notification, so that it is one statement.
 const PUT: &str = "WITH put AS (INSERT INTO edge_mirror_presence (server, slot, tick, at, calls) VALUES ($1, $2, $3, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT), $4) ON CONFLICT (server, slot) DO UPDATE SET tick = excluded.tick, at = excluded.at, calls = excluded.calls RETURNING server) SELECT pg_notify('edge-mirror presence', server) FROM put";
-/// Nodes of which nothing was heard for longer are gone.
-const SELECT: &str = "SELECT server, tick, at, calls FROM edge_mirror_presence WHERE server <> $1 AND at > $2 AND at > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 30000 ORDER BY at, tick";
+/// The rows after those that $2 names by main server. Nodes of which nothing was heard for
+/// longer are gone.
+const SELECT: &str = "SELECT server, tick, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - at, calls FROM edge_mirror_presence WHERE server <> $1 AND tick > COALESCE(CAST(CAST($2 AS json) ->> server AS BIGINT), -1) AND at > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 30000 ORDER BY at, tick";
 const DELETE_OLD: &str = "DELETE FROM edge_mirror_presence WHERE at < CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 3600000";
 const TAKE_LEASE: &str = "INSERT INTO edge_mirror_lease AS lease (key, holder, epoch, until) VALUES ($1, $2, 1, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $3) ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, until = excluded.until, epoch = CASE WHEN lease.holder = excluded.holder THEN lease.epoch ELSE lease.epoch + 1 END WHERE lease.holder = excluded.holder OR lease.until < excluded.until - $3 RETURNING epoch";
 const END_LEASE: &str = "UPDATE edge_mirror_lease SET until = 0 WHERE key = $1 AND holder = $2";
 
 const SLOTS: i64 = 60;
-/// Rows of several main servers may come in another order than their times.
-const OVERLAP_MS: i64 = 2000;
 const LEADER: &str = "leader";
 
 /// Where main servers tell each other of their nodes.
@@ -34,25 +37,25 @@ pub(crate) struct StatePresence {
     server: String,
     tick: i64,
     /// By main server, the last row that was read.
-    seen: HashMap<Arc<str>, i64>,
-    newest_at: i64,
+    seen: BTreeMap<String, i64>,
 }
 
 /// The calls that one main server heard in a second.
 #[derive(Debug)]
 pub(crate) struct ReceivedCalls {
     pub(crate) server: Arc<str>,
-    /// A JSON array.
+    /// Time since they were written.
+    pub(crate) age: Duration,
+    /// A JSON object in each line.
     pub(crate) calls: String,
 }
 
 impl StatePresence {
     pub(super) fn new(database: StateDatabase, server: String) -> Self {
-        let (seen, newest_at) = (HashMap::new(), 0);
-        Self { database, connection: None, server, tick: 0, seen, newest_at }
+        Self { database, connection: None, server, tick: 0, seen: BTreeMap::new() }
     }
 
-    /// Tells the others of calls, a JSON array of them.
+    /// Tells the others of calls, a JSON object in each line.
     pub(crate) async fn write(&mut self, calls: String) -> Result<(), StateError> {
         let (server, tick) = (self.server.clone(), self.tick);
         self.tick += 1;
@@ -66,27 +69,24 @@ impl StatePresence {
 
     /// The calls that others heard since the last time, or in the last half minute.
     pub(crate) async fn read(&mut self) -> Result<Vec<ReceivedCalls>, StateError> {
-        let (server, after) = (self.server.clone(), self.newest_at - OVERLAP_MS);
+        let (server, seen) = (self.server.clone(), json(&self.seen));
         let rows = self.run(async |connection| {
-            let select = sqlx::query::<Any>(SELECT).bind(server).bind(after);
+            let select = sqlx::query::<Any>(SELECT).bind(server).bind(seen);
             let rows = select.fetch_all(connection).await?;
             let rows = rows.iter().map(|row| {
-                let (server, tick): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-                Ok::<_, WriteFault>((server, tick, row.try_get::<i64, _>(2)?, row.try_get(3)?))
+                let server = Arc::<str>::from(row.try_get::<String, _>(0)?);
+                let age_ms = u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or_default();
+                let (age, calls) = (Duration::from_millis(age_ms), row.try_get(3)?);
+                Ok::<_, WriteFault>((row.try_get(1)?, ReceivedCalls { server, age, calls }))
             });
-            rows.collect::<Result<Vec<(String, i64, i64, String)>, _>>()
+            rows.collect::<Result<Vec<(i64, ReceivedCalls)>, _>>()
         });
-        let mut received = Vec::new();
-        for (server, tick, at, calls) in rows.await? {
-            self.newest_at = self.newest_at.max(at);
-            let server = Arc::<str>::from(server);
-            let last = self.seen.entry(server.clone()).or_insert(-1);
-            if tick > *last {
-                *last = tick;
-                received.push(ReceivedCalls { server, calls });
-            }
+        let rows = rows.await?;
+        for (tick, row) in &rows {
+            let last = self.seen.entry(row.server.to_string()).or_insert(*tick);
+            *last = (*last).max(*tick);
         }
-        Ok(received)
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 
     /// Takes or renews the lease for so long; true if this main server has it.

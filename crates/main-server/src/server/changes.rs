@@ -106,6 +106,7 @@ impl Server {
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
         if let Some(PublishedState { meetings, nodes, routing, access }) = state {
+            self.note_starts(&meetings);
             let running: HashSet<_> =
                 meetings.running().map(|meeting| meeting.id.clone()).collect();
             self.book.store(meetings);

@@ -54,7 +54,7 @@ impl Server {
         let (learned, changes) = {
             let registry = self.registry();
             let changes = match *self.leads.borrow() {
-                true => registry.presence_changes(self.started_at, now),
+                true => registry.presence_changes(self.listening_since(), now),
                 false => Vec::new(),
             };
             (registry.unsaved(now), changes)

@@ -1,14 +1,20 @@
 //! The other main servers of the fleet, and the nodes' calls that they have to know of.
 
-use std::{collections::HashMap, sync::Arc, sync::PoisonError, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use edge_mirror_base::clock::UnixMillis;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use super::Server;
+use super::{Server, access_copy};
+
 use crate::state::{
     fleet::NodeCaller,
+    meetings::MeetingTable,
     registry::NodeReachability,
     shared_calls::{NodeCall, ProbedNode, SharedCall},
 };
@@ -27,9 +33,10 @@ impl Server {
         caller: NodeCaller,
         body: &Map<String, Value>,
     ) {
-        if let Some(unshared) = &self.unshared {
-            unshared.push(&call(NodeCall::new(caller, body.clone())));
-        }
+        let Some(unshared) = &self.unshared else { return };
+        let node_id = body.get("node_id").and_then(Value::as_str).unwrap_or_default();
+        let is_pending = !self.registry().calls_here(node_id, self.clock.now());
+        unshared.push(&call(NodeCall::new(caller, is_pending, body.clone())));
     }
 
     /// Likewise the outcome of a probe.
@@ -51,9 +58,10 @@ impl Server {
         }
         if let Some(text) = &access
             && self.unshared.is_some()
-            && let Err(cause) = self.access.vault().replace_text(text)
+            && let Err(cause) = access_copy::replace(self.access.vault(), text)
         {
             error!("credentials that another main server changed are not used here: {cause}");
+            return;
         }
         self.shared_access.store(Arc::new(access));
         self.wake.gauge.notify_one();
@@ -63,6 +71,33 @@ impl Server {
     pub(crate) fn changed_access(&self) -> Option<Arc<str>> {
         let text = Arc::<str>::from(self.access.vault().text()?);
         (self.shared_access.load().as_ref().as_ref() != Some(&text)).then_some(text)
+    }
+
+    /// Notes when the meetings that wait to be announced were first seen.
+    pub(super) fn note_starts(&self, meetings: &MeetingTable) {
+        if self.unshared.is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        let waiting = meetings.meetings.iter().filter(|meeting| meeting.unannounced);
+        let waiting: HashSet<_> = waiting.map(|meeting| meeting.id.clone()).collect();
+        let mut seen = self.starts_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|id, _| waiting.contains(id));
+        for id in waiting {
+            seen.entry(id).or_insert(now);
+        }
+    }
+
+    /// Notes that nothing is known of other main servers' nodes now: they stay as they were.
+    pub(crate) fn note_presence_gap(&self) {
+        let now = self.clock.now();
+        *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.registry().keep_others(now);
+    }
+
+    /// The time from which on a node that is not heard may be taken for silent.
+    pub(crate) fn listening_since(&self) -> UnixMillis {
+        *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn note_other(&self, server: &Arc<str>) {

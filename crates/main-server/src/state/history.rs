@@ -108,7 +108,11 @@ pub(crate) fn together(periods: Vec<HistoryPeriod>) -> Vec<HistoryPeriod> {
     let mut all: Vec<HistoryPeriod> = Vec::with_capacity(periods.len());
     for period in periods {
         match all.last_mut().filter(|last| last.at == period.at) {
-            Some(last) => last.figures = last.figures.and(period.figures),
+            // Each counts the nodes of all, but for one that has just begun to listen.
+            Some(last) => {
+                let nodes = last.figures.nodes.max(period.figures.nodes);
+                last.figures = PeriodFigures { nodes, ..last.figures.and(period.figures) };
+            }
             None => all.push(period),
         }
     }

@@ -68,6 +68,8 @@ pub(crate) struct PackagesSnapshot<'a> {
     pub(crate) not_fetched: Vec<(&'a Meeting, String)>,
     /// Number of packages in a store that was not named at the start.
     pub(crate) elsewhere: usize,
+    /// Other main servers use the database, and packages are not shared with them.
+    pub(crate) is_unshared: bool,
 }
 
 /// The known nodes, and those that wait for an operator.
@@ -129,6 +131,9 @@ fn packages(seen: &PackagesSnapshot<'_>) -> Vec<Problem> {
         let about = json!({"place": place, "text": text});
         Problem::error("package_store_unavailable", about)
     }));
+    if seen.is_unshared {
+        found.push(Problem::error("packages_not_shared", json!({})));
+    }
     if seen.elsewhere > 0 {
         found.push(Problem::error("packages_elsewhere", json!({"n": seen.elsewhere})));
     }
@@ -266,6 +271,7 @@ mod tests {
         };
         assert_eq!(well(away), ["package_store_unavailable"]);
         assert_eq!(well(|seen| seen.packages.elsewhere = 1), ["packages_elsewhere"]);
+        assert_eq!(well(|seen| seen.packages.is_unshared = true), ["packages_not_shared"]);
         let unusable = || Problem::error("certificate_unusable", json!({}));
         let bad = codes(&[], None, |seen| seen.certificate = vec![unusable()]);
         assert_eq!(bad, ["certificate_unusable", "no_nodes"]);

@@ -233,7 +233,8 @@ impl NodeRegistry {
 
     /// The nodes that pass packages on, sorted by id.
     pub(crate) fn relay_nodes(&self, now: UnixMillis) -> Vec<RelayNode<'_>> {
-        let pulling = || self.live(now).filter(|(_, node)| !node.pulls.is_empty());
+        let pulling =
+            || self.live(now).filter(|(_, node)| node.via.is_none() && !node.pulls.is_empty());
         let silent = pulling().filter(|(_, node)| node.is_silent(now)).count();
         // Where most are, this machine was cut off, not they.
         let is_cut_off = silent > 0 && silent * 2 > pulling().count();

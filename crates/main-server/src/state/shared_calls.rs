@@ -11,7 +11,11 @@ use serde_json::{Map, Value};
 use crate::state::fleet::NodeCaller;
 
 /// Bytes that are kept until they are told; nodes call again within seconds.
-const MAX_BYTES: usize = 16 << 20;
+const MAX_BYTES: usize = 4 << 20;
+/// Bytes of one call: of a node that has a thousand packages.
+const MAX_CALL_BYTES: usize = 512 << 10;
+/// The same of one that nobody has accepted.
+const MAX_STRANGER_BYTES: usize = 4 << 10;
 
 /// A call that this or another main server has carried out.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -28,6 +32,9 @@ pub(crate) enum SharedCall {
 pub(crate) struct NodeCall {
     client: IpAddr,
     is_proven: bool,
+    /// It waits for an operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_pending: bool,
     pub(crate) body: Map<String, Value>,
 }
 
@@ -43,12 +50,23 @@ pub(crate) struct ProbedNode {
 }
 
 impl NodeCall {
-    pub(crate) fn new(caller: NodeCaller, body: Map<String, Value>) -> Self {
-        Self { client: caller.client, is_proven: caller.is_proven, body }
+    pub(crate) fn new(caller: NodeCaller, is_pending: bool, body: Map<String, Value>) -> Self {
+        Self { client: caller.client, is_proven: caller.is_proven, is_pending, body }
     }
 
     pub(crate) fn caller(&self) -> NodeCaller {
         NodeCaller { client: self.client, is_proven: self.is_proven }
+    }
+}
+
+impl SharedCall {
+    fn is_strangers(&self) -> bool {
+        match self {
+            Self::Register(call) | Self::Heartbeat(call) | Self::Unregister(call) => {
+                call.is_pending
+            }
+            Self::Probed(_) => false,
+        }
     }
 }
 
@@ -60,22 +78,25 @@ impl UnsharedCalls {
     pub(crate) fn push(&self, call: &SharedCall) {
         // Text keys alone: serialization can't fail.
         let text = serde_json::to_string(call).unwrap_or_default();
+        let limit = if call.is_strangers() { MAX_STRANGER_BYTES } else { MAX_CALL_BYTES };
         let mut calls = self.calls();
-        if calls.len() + text.len() < MAX_BYTES {
-            let separator = if calls.is_empty() { '[' } else { ',' };
-            calls.push(separator);
+        if text.len() <= limit && calls.len() + text.len() < MAX_BYTES {
             calls.push_str(&text);
+            calls.push('\n');
         }
     }
 
-    /// Returns all of them as a JSON array.
-    pub(crate) fn take(&self) -> String {
-        let mut calls = std::mem::take(&mut *self.calls());
-        if calls.is_empty() {
-            calls.push('[');
+    /// Puts calls back that could not be told, before those that came since.
+    pub(crate) fn put_back(&self, untold: String) {
+        let mut calls = self.calls();
+        if untold.len() + calls.len() < MAX_BYTES {
+            *calls = untold + &calls;
         }
-        calls.push(']');
-        calls
+    }
+
+    /// Returns all of them, a JSON object in each line.
+    pub(crate) fn take(&self) -> String {
+        std::mem::take(&mut *self.calls())
     }
 
     fn calls(&self) -> MutexGuard<'_, String> {
@@ -87,43 +108,45 @@ impl UnsharedCalls {
 mod tests {
     use super::*;
 
-    #[test]
-    fn calls_are_told_once_and_in_their_order() {
-        let calls = UnsharedCalls::default();
-        assert_eq!(calls.take(), "[]");
-        for node_id in ["a", "b"] {
-            let address = "10.0.0.1:8001".to_owned();
-            let reason = String::new();
-            let probed = ProbedNode { node_id: node_id.into(), address, https: None, reason };
-            calls.push(&SharedCall::Probed(probed));
-        }
+    fn told(calls: &UnsharedCalls) -> Vec<SharedCall> {
+        calls.take().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn heartbeat(node_id: &str, is_pending: bool, bytes: usize) -> SharedCall {
         let caller = NodeCaller { client: [10, 0, 0, 1].into(), is_proven: true };
-        let body = Map::from_iter([("node_id".to_owned(), Value::from("c"))]);
-        calls.push(&SharedCall::Heartbeat(NodeCall::new(caller, body)));
-        let told: Vec<SharedCall> = serde_json::from_str(&calls.take()).unwrap();
-        let [SharedCall::Probed(a), SharedCall::Probed(b), SharedCall::Heartbeat(c)] = &*told
-        else {
-            panic!("{told:?}");
-        };
-        assert_eq!((&*a.node_id, &*b.node_id), ("a", "b"));
-        assert_eq!((c.caller(), &c.body["node_id"]), (caller, &Value::from("c")));
-        assert_eq!(calls.take(), "[]");
+        let fields = [("node_id", node_id.to_owned()), ("status", "x".repeat(bytes))];
+        let body = fields.map(|(name, text)| (name.to_owned(), Value::from(text)));
+        SharedCall::Heartbeat(NodeCall::new(caller, is_pending, Map::from_iter(body)))
     }
 
     #[test]
-    fn no_more_is_kept_than_fits() {
+    fn calls_are_told_once_and_in_their_order_also_after_a_failure() {
         let calls = UnsharedCalls::default();
-        let text = "x".repeat(MAX_BYTES / 4);
-        let probed = ProbedNode {
-            node_id: String::new(),
-            address: text,
-            https: Some(true),
-            reason: String::new(),
-        };
-        for _ in 0..10 {
-            calls.push(&SharedCall::Probed(probed.clone()));
+        assert_eq!(calls.take(), "");
+        for node_id in ["a", "b"] {
+            calls.push(&heartbeat(node_id, false, 0));
         }
-        let told: Vec<SharedCall> = serde_json::from_str(&calls.take()).unwrap();
-        assert_eq!(told.len(), 3);
+        let untold = calls.take();
+        calls.push(&heartbeat("c", false, 0));
+        calls.put_back(untold);
+        let names = told(&calls).into_iter().map(|call| match call {
+            SharedCall::Heartbeat(call) => call.body["node_id"].as_str().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(calls.take(), "");
+    }
+
+    #[test]
+    fn no_more_is_kept_than_fits_and_of_strangers_little() {
+        let calls = UnsharedCalls::default();
+        for _ in 0..20 {
+            calls.push(&heartbeat("a", false, MAX_BYTES / 10));
+        }
+        assert_eq!(told(&calls).len(), 9);
+        calls.push(&heartbeat("a", false, MAX_CALL_BYTES));
+        calls.push(&heartbeat("a", true, MAX_STRANGER_BYTES));
+        calls.push(&heartbeat("a", true, 10));
+        assert_eq!(told(&calls).len(), 1);
     }
 }

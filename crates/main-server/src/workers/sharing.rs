@@ -17,8 +17,8 @@ use crate::{
 };
 
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-const LEASE: Duration = Duration::from_secs(15);
-const RENEW_EVERY: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(4);
 
 pub(crate) async fn share_calls(
     server: Arc<Server>,
@@ -44,8 +44,9 @@ pub(crate) async fn share_calls(
             if let Err(cause) = outcome {
                 // The writer says so, and that it is back.
                 debug!("nodes' calls can't be shared: {cause}");
+                server.note_presence_gap();
             }
-            if renew_at <= Instant::now() {
+            if renew_at <= Instant::now() && server.state_fault.borrow().is_none() {
                 renew_at = Instant::now() + RENEW_EVERY;
                 let asked_at = Instant::now();
                 match presence.lead(LEASE).await {
@@ -54,7 +55,12 @@ pub(crate) async fn share_calls(
                     Err(cause) => debug!("the lease can't be renewed: {cause}"),
                 }
             }
-            set_leader(&server, Instant::now() < leads_until);
+            // Who can save nothing leaves it to another one.
+            let can_save = server.state_fault.borrow().is_none();
+            if !can_save && Instant::now() < leads_until && presence.resign().await.is_ok() {
+                leads_until = Instant::now();
+            }
+            set_leader(&server, can_save && Instant::now() < leads_until);
         }
     };
     stop.run_until_cancelled(work).await;
@@ -88,6 +94,7 @@ pub(crate) async fn share_access(server: Arc<Server>, stop: CancellationToken) {
 fn set_leader(server: &Server, leads: bool) {
     let is_news = server.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
     if is_news && leads {
+        server.wake.announcer.notify_one();
         info!("this main server does what only one of them may do");
     }
 }
@@ -97,8 +104,12 @@ async fn tell(
     presence: &mut StatePresence,
     is_read: bool,
 ) -> Result<(), StateError> {
-    let calls = server.unshared.as_ref().map(|calls| calls.take()).unwrap_or_default();
-    presence.write(calls).await?;
+    let Some(unshared) = &server.unshared else { return Ok(()) };
+    let calls = unshared.take();
+    if let Err(cause) = presence.write(calls.clone()).await {
+        unshared.put_back(calls);
+        return Err(cause);
+    }
     match is_read {
         true => Ok(()),
         false => receive(server, presence).await,
@@ -112,12 +123,12 @@ async fn receive(server: &Arc<Server>, presence: &mut StatePresence) -> Result<(
     }
     let server = server.clone();
     tasks::blocking(move || {
-        for ReceivedCalls { server: via, calls } in received {
+        for ReceivedCalls { server: via, age, calls } in received {
             server.note_other(&via);
-            // Those of a later version may be of kinds that are not known here.
-            for call in serde_json::from_str::<Vec<serde_json::Value>>(&calls).unwrap_or_default() {
-                match serde_json::from_value::<SharedCall>(call) {
-                    Ok(call) => nodes::receive(&server, &via, call),
+            for line in calls.lines() {
+                match serde_json::from_str::<SharedCall>(line) {
+                    Ok(call) => nodes::receive(&server, &via, call, age),
+                    // A later version may have others.
                     Err(error) => debug!("a call at another main server is unknown: {error}"),
                 }
             }

@@ -3,7 +3,7 @@
 //! at a time cost one fsync; one alone does not wait for others. It also shows what other
 //! main servers saved, and notices that the database is away, and back.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
@@ -21,7 +21,7 @@ use crate::{
         audit::{AuditEvent, AuditRecord},
         commands::{self, MeetingCommand},
         master_state::{self, MasterCommand, MasterState, StateChanges},
-        meetings::{MeetingTable, fresh_token},
+        meetings::{Meeting, MeetingTable, fresh_token},
     },
 };
 
@@ -53,7 +53,7 @@ pub(crate) async fn write(
                 _ => writer.carry_out(std::mem::take(&mut pending)).await,
             },
             () = until(check_due) => writer.check().await,
-            () = writer.server.wake.writer.notified() => writer.check().await,
+            () = writer.server.wake.writer.notified(), if writer.can_save() => writer.check().await,
         }
     }
     writer.save_figures().await;
@@ -77,6 +77,10 @@ struct StateWriter {
 }
 
 impl StateWriter {
+    fn can_save(&self) -> bool {
+        self.server.state_fault.borrow().is_none()
+    }
+
     async fn carry_out(&mut self, batch: Vec<PendingChange>) {
         let fault = self.server.state_fault.borrow().clone();
         if let Some(cause) = fault {
@@ -112,14 +116,18 @@ impl StateWriter {
         let Some(found) = self.repository.follow().await? else { return Ok(()) };
         let publishing = self.server.clone();
         tasks::blocking(move || {
+            let before = publishing.state();
             let state = match found {
                 FollowedState::All(state) => state,
+                // Its own figures, or the list of changes.
+                FollowedState::Changes(changes) if changes.is_empty() => return,
                 FollowedState::Changes(changes) => {
-                    let mut state = publishing.state();
+                    let mut state = before.clone();
                     state.merge(&changes);
                     state
                 }
             };
+            remove_packages_of_others(&publishing, &before.meetings, &state.meetings);
             publishing.publish(Some(state.into()));
         })
         .await;
@@ -312,6 +320,19 @@ impl PendingReply {
     }
 }
 
+/// Removes the packages of meetings that another main server deleted, even if it created
+/// others with their ids since.
+fn remove_packages_of_others(server: &Server, before: &MeetingTable, after: &MeetingTable) {
+    let made: HashMap<_, _> = after.meetings.iter().map(|m| (&m.id, m.created_at)).collect();
+    for Meeting { id, created_at, .. } in &before.meetings {
+        if made.get(id) != Some(created_at)
+            && let Err(error) = server.store.remove(id)
+        {
+            warn!("package of meeting {id}, which was deleted, could not be removed: {error}");
+        }
+    }
+}
+
 fn deleted_by(command: &MasterCommand, succeeded: bool) -> Option<&PackageId> {
     let MasterCommand::Meeting(command) = command else { return None };
     match (command, succeeded) {
@@ -349,10 +370,7 @@ mod tests {
     use super::*;
     use crate::{
         NodePolicy, StateLocation,
-        state::{
-            master_state::MasterState,
-            meetings::{MAX_MEETINGS, Meeting},
-        },
+        state::{master_state::MasterState, meetings::MAX_MEETINGS},
     };
 
     #[tokio::test]

@@ -11,7 +11,8 @@ pub(super) fn snapshot<'a>(server: &Server, book: &'a IndexedMeetings) -> Packag
     let named = || book.meetings.iter().filter(|meeting| meeting.package.is_some());
     let Some(shared) = &server.shared else {
         let elsewhere = named().filter(|meeting| !is_copy_current(meeting, &server.store)).count();
-        return PackagesSnapshot { elsewhere, ..PackagesSnapshot::default() };
+        let is_unshared = server.others() > 0;
+        return PackagesSnapshot { elsewhere, is_unshared, ..PackagesSnapshot::default() };
     };
     let wanted = named().filter(|meeting| meeting.is_running() || meeting.prestaged);
     let not_fetched = wanted.filter_map(|meeting| {
@@ -23,6 +24,6 @@ pub(super) fn snapshot<'a>(server: &Server, book: &'a IndexedMeetings) -> Packag
     PackagesSnapshot {
         fault: shared.fault().map(|text| (shared.blobs.location().to_string(), text)),
         not_fetched: not_fetched.collect(),
-        elsewhere: 0,
+        ..PackagesSnapshot::default()
     }
 }

@@ -12,11 +12,24 @@ const TOLD_LATE: Duration = Duration::from_secs(3);
 impl NodeRegistry {
     /// Notes which main server a node calls; None: this one.
     pub(crate) fn set_via(&mut self, node_id: &str, via: Option<&Arc<str>>) {
-        self.nodes.touch(node_id, |node| {
+        self.nodes.resize(node_id, |node| {
             if node.via.as_ref() != via {
                 node.via = via.cloned();
             }
+            if via.is_some() {
+                // Another main server tells it whom to pull from.
+                (node.relay, node.pulls) = (None, Vec::new());
+            }
         });
+    }
+
+    /// Takes nodes that call other main servers for present: nothing is heard of these.
+    pub(crate) fn keep_others(&mut self, now: UnixMillis) {
+        let others = self.live(now).filter(|(_, node)| node.via.is_some());
+        let others: Vec<_> = others.map(|(node_id, _)| node_id.to_owned()).collect();
+        for node_id in others {
+            self.nodes.touch(&node_id, |node| node.heard_at = now);
+        }
     }
 
     pub(crate) fn is_via(&self, node_id: &str, server: &str) -> bool {
