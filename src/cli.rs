@@ -185,6 +185,18 @@ pub struct DemoArgs {
     /// Limit what the main server sends in all, to see how the nodes pass the package on.
     #[arg(long, value_name = "RATE", value_parser = units::rate)]
     pub limit: Option<u64>,
+    /// How many main servers to start. With more than one, each of them and each node is a
+    /// process that can be killed.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::demo_masters)]
+    pub masters: u16,
+    /// The empty PostgreSQL database of several main servers, such as
+    /// postgres://USER@HOST/DATABASE.
+    #[arg(long, value_name = "URL")]
+    pub postgres: Option<String>,
+    /// The package store of several main servers: s3://BUCKET/PREFIX or a folder; by default
+    /// a temporary one.
+    #[arg(long, value_name = "PLACE")]
+    pub s3: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

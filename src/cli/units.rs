@@ -68,8 +68,15 @@ pub(super) fn few(text: &str) -> Result<u32, String> {
 pub(super) fn demo_nodes(text: &str) -> Result<u16, String> {
     text.parse()
         .ok()
-        .filter(|count| (1..=32).contains(count))
-        .ok_or_else(|| told("请填写 1 到 32 的整数", "a whole number from 1 to 32 is needed"))
+        .filter(|count| (1..=64).contains(count))
+        .ok_or_else(|| told("请填写 1 到 64 的整数", "a whole number from 1 to 64 is needed"))
+}
+
+pub(super) fn demo_masters(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=5).contains(count))
+        .ok_or_else(|| told("请填写 1 到 5 的整数", "a whole number from 1 to 5 is needed"))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {

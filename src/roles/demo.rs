@@ -2,6 +2,7 @@
 //! uses the public ways: the meeting is created and its package uploaded by the main
 //! server's API, the nodes find out by polling.
 
+mod cluster;
 mod sample;
 mod spread;
 mod tablets;
@@ -59,6 +60,9 @@ pub async fn run(
     interrupt: &mut Interrupt,
     print: impl Fn(&str),
 ) -> Result<()> {
+    if args.masters > 1 {
+        return cluster::run(args, interrupt, print).await;
+    }
     let folder = TempFolder::create()?;
     telemetry.keep_audit(Some(folder.0.join("audit.log")));
     let main_server = start_main_server(&folder.0, args.limit).await?;
@@ -72,7 +76,8 @@ pub async fn run(
         let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         let spread = begin_meeting(main_server.address(), &addresses, &folder.0, args).await?;
         for _ in 0..args.clients {
-            let tablet = tablets::download_for_ever(package_url(main_server.address()), args.size);
+            let urls = vec![package_url(main_server.address())];
+            let tablet = tablets::download_for_ever(urls, args.size / DOWNLOAD_S);
             tablets.spawn("tablet", tablet);
         }
         print(&outcome_of(&spread, args));

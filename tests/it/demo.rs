@@ -2,7 +2,12 @@
 
 use std::{net::TcpListener, process::Command, str::FromStr};
 
+use edge_mirror_base::tasks;
+use serde_json::Value;
+
 use crate::support::{
+    client,
+    postgres::TestPostgres,
     process::{Process, binary, plain_environment},
     until,
 };
@@ -111,4 +116,49 @@ async fn a_demo_that_is_interrupted_while_it_starts_leaves_nothing_either() {
         assert_eq!(demo.until_ended().await.code(), Some(0), "SIG{signal}");
         assert_eq!(entries(), 0, "SIG{signal}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_main_servers_one_is_killed_and_the_others_go_on() {
+    let (postgres, folder) = (TestPostgres::start().await, tempfile::tempdir().unwrap());
+    let database = tasks::blocking(postgres.creation("demo")).await;
+    let mut command = binary();
+    command.args(["demo", "--masters", "2", "--nodes", "3", "--size", "500KB", "--clients", "1"]);
+    command.args(["--postgres", &database]).env("TMPDIR", folder.path());
+    let mut demo = Process::spawn(command);
+    let shown = until("all is there", async || {
+        assert!(!demo.has_ended(), "ended too early: {}", demo.errors.get());
+        Some(demo.output.get()).filter(|text| text.contains("All 3 nodes have the package"))
+    })
+    .await;
+    let row = |name: &str| {
+        let line = shown.lines().find(|line| line.ends_with(name)).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
+    };
+    let ((id, _), (_, page)) = (row("main server 1"), row("main server 2"));
+    assert!(Command::new("kill").args(["-9", &id]).status().unwrap().success());
+    until("it is told", async || {
+        demo.output.get().contains("main server 1 has ended").then_some(())
+    })
+    .await;
+    let overview = format!("{page}api/v1/overview");
+    until("the nodes call the other one", async || {
+        let seen: Value = client().get(&overview).send().await.ok()?.json().await.ok()?;
+        (seen["main_servers"] == 1 && seen["nodes"].as_array()?.len() == 3).then_some(())
+    })
+    .await;
+    let sample = format!("{page}api/v1/meetings/sample/download-package");
+    let answer = client().get(&sample).send().await.unwrap();
+    assert!(answer.status().is_redirection(), "{}", answer.status());
+    demo.signal("INT");
+    assert_eq!(demo.until_ended().await.code(), Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its folder is removed");
+}
+
+#[test]
+fn several_main_servers_need_a_database_that_they_share() {
+    let (code, _, errors) = crate::support::process::run(["demo", "--masters", "2"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("--postgres"), "{errors}");
 }

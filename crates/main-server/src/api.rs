@@ -7,6 +7,7 @@ pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod fleet;
 pub(crate) mod history;
+pub(crate) mod meeting_records;
 pub(crate) mod json;
 pub(crate) mod manage;
 pub(crate) mod metrics;
@@ -45,6 +46,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/overview", get(overview::overview))
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/history", get(history::show))
+        .route("/api/v1/history/meetings", get(meeting_records::show))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/traffic", get(events::traffic))
         .route("/api/v1/meetings", post(manage::create))

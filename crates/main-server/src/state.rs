@@ -13,6 +13,7 @@ pub(crate) mod held_packages;
 pub(crate) mod history;
 pub(crate) mod index;
 pub(crate) mod master_state;
+pub(crate) mod meeting_records;
 pub(crate) mod meetings;
 pub(crate) mod newcomers;
 pub(crate) mod package_name;

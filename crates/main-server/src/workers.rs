@@ -73,6 +73,11 @@ pub(crate) async fn listen(server: Arc<Server>, wake: StateWake, stop: Cancellat
 pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
         loop {
+            // Each heartbeat wakes this.
+            if server.next_announcement().is_none() {
+                server.wake.announcer.notified().await;
+                continue;
+            }
             let looking = server.clone();
             let due = tasks::blocking(move || looking.due_announcements(&looking.book())).await;
             if !due.is_empty() {
@@ -88,10 +93,8 @@ pub(crate) async fn announce(server: Arc<Server>, stop: CancellationToken) {
             // Woken by heartbeats; the time is for timeouts, and for nodes that died
             // meanwhile.
             let woken = server.wake.announcer.notified();
-            match server.next_announcement() {
-                Some(wait) => drop(tokio::time::timeout(wait, woken).await),
-                None => woken.await,
-            }
+            let wait = server.next_announcement().unwrap_or_default();
+            drop(tokio::time::timeout(wait, woken).await);
         }
     };
     stop.run_until_cancelled(work).await;

@@ -1,18 +1,16 @@
-//! Simulated tablets: each downloads the package at a tablet's pace, again and
-//! again.
+//! Simulated tablets: each downloads the package at a tablet's pace, again and again, and
+//! tries the next main server where one does not answer.
 
 use std::time::Duration;
 
 use edge_mirror_http::tls;
 
-use super::DOWNLOAD_S;
-
 /// Runs until it is dropped.
-pub(super) async fn download_for_ever(url: String, size_bytes: u64) {
+pub(super) async fn download_for_ever(urls: Vec<String>, bytes_per_s: u64) {
     let Ok(client) = tls::http(tls::client()).build() else { return };
-    loop {
+    for url in urls.iter().cycle() {
         // A node that stops may be part of the demo.
-        let _ = download(&client, &url, size_bytes / DOWNLOAD_S).await;
+        let _ = download(&client, url, bytes_per_s).await;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(1000..5000))).await;
     }
 }

@@ -33,8 +33,9 @@ function daysCard() {
   const none = nothing("traffic");
   const wrong = el("p.wrong", { role: "alert" });
   const file = (step) => el("a.button.quiet", { href: `${PERIODS}?format=csv&step=${step}`, download: "" }, t(`days.csv.${step}`));
+  const meetings = el("a.button.quiet", { href: `${PERIODS}/meetings?format=csv`, download: "" }, t("days.csv.meetings"));
   const node = card("days.title", t("days.title"), el("div.scroll", table), none.node, wrong,
-    el("p.soft.small", t("days.what")), el("div.buttons", file("hour"), file("minute")));
+    el("p.soft.small", t("days.what")), el("div.buttons", file("hour"), file("minute"), meetings));
   let asked = -Infinity;
 
   async function refresh() {

@@ -14,6 +14,7 @@ export default {
     csv: {
       hour: ["每小时的表格（CSV）", "By the hour (CSV)"],
       minute: ["最近一天每分钟的表格（CSV）", "The last day by the minute (CSV)"],
+      meetings: ["每个会议的表格（CSV）", "By meeting (CSV)"],
     },
   },
   changes: {

@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -26,6 +27,8 @@ use super::{
 
 /// Far more than it ever needs.
 const MAX_BYTES: u64 = 256 << 10;
+/// A key that is changed by another process counts after this.
+const LATELY: Duration = Duration::from_secs(1);
 /// Sessions logged out before they expired. More than that in a week is not human: then
 /// all sessions end.
 const MAX_ENDED: usize = 1000;
@@ -84,12 +87,26 @@ pub struct Vault {
 struct VaultState {
     /// Stamp of the last file read.
     stamp: Option<Stamp>,
+    /// The last look at the disk.
+    looked_at: Option<Instant>,
     /// None while the file can't be read: then nobody can log in.
     secrets: Option<AccessSecrets>,
     /// From the last read: nodes go on without the file.
     node_key: Option<Option<Sha256>>,
     /// The last error that was logged.
     logged: Option<String>,
+}
+
+impl VaultState {
+    fn compare_node_key(&self, key: Option<&str>) -> NodeKeyCheck {
+        match (self.node_key, key) {
+            (Some(None), _) => NodeKeyCheck::NotRequired,
+            (Some(Some(right)), Some(key)) if constant_time_eq(right, digest(key)) => {
+                NodeKeyCheck::Right
+            }
+            (None | Some(Some(_)), _) => NodeKeyCheck::Wrong,
+        }
+    }
 }
 
 /// Tells one file from another: each edit makes a new one. With its change time, as
@@ -240,14 +257,14 @@ impl Vault {
     /// while nothing is known.
     pub fn check_node_key(&self, key: Option<&str>) -> NodeKeyCheck {
         self.current_secrets();
-        let right = self.held().node_key;
-        match (right, key) {
-            (Some(None), _) => NodeKeyCheck::NotRequired,
-            (Some(Some(right)), Some(key)) if constant_time_eq(right, digest(key)) => {
-                NodeKeyCheck::Right
-            }
-            (None | Some(Some(_)), _) => NodeKeyCheck::Wrong,
-        }
+        self.held().compare_node_key(key)
+    }
+
+    /// The same without the disk, if that was read a moment ago.
+    pub fn check_node_key_lately_read(&self, key: Option<&str>) -> Option<NodeKeyCheck> {
+        let held = self.held();
+        held.looked_at.filter(|at| at.elapsed() < LATELY)?;
+        Some(held.compare_node_key(key))
     }
 
     /// Sets the key that nodes must send; None for no key.
@@ -289,6 +306,7 @@ impl Vault {
             .ok()
             .map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len(), m.ctime(), m.ctime_nsec()));
         let mut held = self.held();
+        held.looked_at = Some(Instant::now());
         if held.stamp != stamp || stamp.is_none() {
             // A failure is not remembered with its stamp: it may pass without a change of
             // the file.
@@ -303,6 +321,7 @@ impl Vault {
                     let node_key = secrets.as_ref().map(|secrets| secrets.node_key_sha256);
                     *held = VaultState {
                         stamp,
+                        looked_at: held.looked_at,
                         node_key: node_key.or(held.node_key),
                         secrets,
                         logged: None,
@@ -359,8 +378,10 @@ impl Vault {
     }
 
     fn save(&self, secrets: &AccessSecrets) -> Result<(), VaultError> {
-        atomic::write_private(&self.path, to_text(secrets).as_bytes())
-            .map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
+        let written = atomic::write_private(&self.path, to_text(secrets).as_bytes());
+        // At once, and for this program.
+        self.held().looked_at = None;
+        written.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
     }
 
     fn held(&self) -> MutexGuard<'_, VaultState> {

@@ -19,8 +19,8 @@ use serde_json::json;
 
 use crate::{
     api::{
-        audit, clients, downloads, fleet, history, manage, node_key, nodes, overview, readiness,
-        routing,
+        audit, clients, downloads, fleet, history, manage, meeting_records, node_key, nodes,
+        overview, readiness, routing,
     },
     node_status::NodePollAnswer,
     refusal::MalformedBody,
@@ -426,6 +426,19 @@ fn of_operators() -> Vec<Operation> {
         )
         .refuses(400, "A value that is not allowed.")
         .refuses(503, "The database does not answer."),
+        guarded(call(
+            Method::GET,
+            "/api/v1/history/meetings",
+            STATUS,
+            "Meetings of the last thirty days: when all nodes were ready, and when tablets came",
+        ))
+        .query("format", json!({"enum": ["json", "csv"]}), "`csv`: a table for spreadsheets.")
+        .answers(
+            200,
+            "The one that was started last first.",
+            vec![json::<meeting_records::MeetingRecordList>(), text("text/csv")],
+        )
+        .refuses(400, "A value that is not allowed."),
         guarded(stream(
             call(Method::GET, "/api/v1/events", STATUS, "The overview as it changes"),
             "Server-sent events: `status` (the overview), `traffic` (the last quarter of an \

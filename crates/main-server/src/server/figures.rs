@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// Meetings at a time that are looked at for nodes that lack a package.
+const MAX_LOOKED_AT: usize = 20;
+
 impl Server {
     /// At the start, before anybody is served.
     pub(crate) fn restore_figures(&self, figures: SavedFigures) {
@@ -26,6 +29,27 @@ impl Server {
             downloads: self.download_log().clone(),
             served_bytes: self.traffic.served_bytes(),
             history,
+        }
+    }
+
+    /// Keeps the records of meetings up to date. Blocks.
+    pub(crate) fn follow_meetings(&self) {
+        let (book, now) = (self.book(), self.clock.now());
+        let waiting: Vec<_> = {
+            let mut log = self.download_log();
+            log.meetings.follow(book.running(), now);
+            log.meetings.waiting().take(MAX_LOOKED_AT).cloned().collect()
+        };
+        for id in waiting {
+            let Some(current) = self.digest(&id) else { continue };
+            let (mut nodes, mut are_ready) = (0, true);
+            for has_it in self.registry().readiness(&id, current, now) {
+                nodes += 1;
+                are_ready &= has_it;
+            }
+            if nodes > 0 && are_ready {
+                self.download_log().meetings.note_ready(&id, nodes, now);
+            }
         }
     }
 

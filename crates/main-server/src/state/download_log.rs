@@ -10,7 +10,7 @@ use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use edge_mirror_protocol::package::PackageId;
 use serde::{Deserialize, Serialize};
 
-use crate::state::MAX_NODES;
+use crate::state::{MAX_NODES, meeting_records::MeetingRecords};
 
 /// Downloads of either kind that the page shows.
 const MAX_RECENT: usize = 50;
@@ -70,10 +70,13 @@ pub(crate) struct DownloadLog {
     recent: VecDeque<DownloadRecord>,
     /// The last refused one last.
     refused: VecDeque<RefusedDownload>,
+    pub(crate) meetings: MeetingRecords,
 }
 
 impl DownloadLog {
     pub(crate) fn note(&mut self, departure: DownloadRecord) {
+        let is_redirect = departure.node.is_some();
+        self.meetings.note_download(&departure.meeting, is_redirect, departure.at);
         match &departure.node {
             Some(node_id) => {
                 self.redirects += 1;
@@ -90,6 +93,7 @@ impl DownloadLog {
     /// A client that asks again and again is listed once.
     pub(crate) fn note_refused(&mut self, mut refused: RefusedDownload) {
         self.refused_downloads += 1;
+        self.meetings.note_refused(&refused.meeting);
         let is_same = |known: &RefusedDownload| {
             (&known.meeting, known.client, known.reason)
                 == (&refused.meeting, refused.client, refused.reason)

@@ -127,3 +127,44 @@ async fn the_last_thirty_days_are_there_by_the_hour_and_as_a_table() {
     assert!(table.lines().nth(2).unwrap().ends_with(",5,0,0,0,0,0,0"), "{table}");
     assert_eq!(t.get("/api/v1/history?step=day").await.status(), 400);
 }
+
+#[tokio::test]
+async fn each_meeting_has_a_record_of_its_nodes_and_downloads_that_survives_a_restart() {
+    let t = TestMaster::start().await;
+    let sha256 = t.meeting("m1", &zip_of(b"x")).await;
+    let (address, _node) = fake_node("n1").await;
+    t.register("n1", &address).await;
+    t.started("m1").await;
+    let record = async |t: &TestMaster| {
+        let list = t.json("/api/v1/history/meetings").await;
+        list["meetings"].as_array().unwrap().first().cloned().unwrap_or_default()
+    };
+    let until = async |t: &TestMaster, wanted: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let found = record(t).await;
+            if wanted(&found) {
+                return found;
+            }
+            assert!(begun.elapsed() < LONG, "{found}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let found = until(&t, &|found| found["meeting"] == "m1").await;
+    assert_eq!((&found["ready_at"], &found["first_download"]), (&Value::Null, &Value::Null));
+    t.until("n1", |node| node["reachable"] == true).await;
+    t.beat("n1", &address, &[("m1", &sha256)], 0).await;
+    let found = until(&t, &|found| found["ready_at"].is_number()).await;
+    assert_eq!(found["nodes"], 1);
+    assert_eq!(t.get("/api/v1/meetings/m1/download-package").await.status(), 302);
+    assert_eq!(t.get("/api/v1/meetings/m1/download-package-direct").await.status(), 200);
+    let t = t.restarted().await;
+    let (ended, _) = t.post("/api/v1/meetings/m1/end", Value::Null).await;
+    assert_eq!(ended, 200);
+    let found = until(&t, &|found| found["ended_at"].is_number()).await;
+    assert_eq!(found["redirects"], 1);
+    assert!(found["first_download"].as_f64() <= found["last_download"].as_f64());
+    let table = t.get("/api/v1/history/meetings?format=csv").await.text().await.unwrap();
+    assert!(table.lines().nth(1).unwrap().starts_with("m1,"), "{table}");
+    assert_eq!(t.get("/api/v1/history/meetings?format=x").await.status(), 400);
+}

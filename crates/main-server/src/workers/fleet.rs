@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use edge_mirror_base::tasks;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -24,6 +25,8 @@ pub(crate) async fn keep_fleet(server: Arc<Server>, stop: CancellationToken) {
         loop {
             tick.tick().await;
             server.claims().expire(server.clock.now());
+            let following = server.clone();
+            tasks::blocking(move || following.follow_meetings()).await;
             let mut outcome = server.save_comings_and_goings().await;
             if outcome.is_ok() && sightings_due_at <= Instant::now() {
                 outcome = server.save_sightings().await;
