@@ -96,8 +96,12 @@ pub async fn run(
     main_server.shut_down(GRACE).await;
     telemetry.keep_audit(None);
     drop(folder);
-    print(&say("演示已结束，临时文件夹已删除。", "The demo has ended, and its folder is removed."));
+    print(&farewell());
     outcome
+}
+
+fn farewell() -> String {
+    say("演示已结束，临时文件夹已删除。", "The demo has ended, and its folder is removed.")
 }
 
 async fn start_main_server(folder: &Path, limit: Option<u64>) -> Result<Master> {

@@ -143,9 +143,11 @@ async fn of_several_main_servers_one_is_killed_and_the_others_go_on() {
     })
     .await;
     let overview = format!("{page}api/v1/overview");
-    until("the nodes call the other one", async || {
+    until("the nodes call the other one, which misses the first", async || {
         let seen: Value = client().get(&overview).send().await.ok()?.json().await.ok()?;
-        (seen["main_servers"] == 1 && seen["nodes"].as_array()?.len() == 3).then_some(())
+        let is_missed = seen["problems"].to_string().contains("main_server_missed");
+        let nodes = seen["nodes"].as_array()?.len();
+        (is_missed && seen["main_servers"] == 1 && nodes == 3).then_some(())
     })
     .await;
     let sample = format!("{page}api/v1/meetings/sample/download-package");

@@ -214,8 +214,8 @@ impl StateRepository {
 
     /// The same.
     pub(crate) fn presence(&self) -> Option<StatePresence> {
-        let server = self.signal.as_ref()?.sender().to_owned();
-        Some(StatePresence::new(self.database.clone(), server))
+        let start = self.signal.as_ref()?.sender();
+        Some(StatePresence::new(self.database.clone(), &self.known.server, start))
     }
 
     /// True if the database is elsewhere, and may go away by itself.

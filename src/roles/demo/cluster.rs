@@ -94,6 +94,8 @@ pub(super) async fn run(
         () = interrupt.recv() => Ok(()),
     };
     tablets.shut_down(Duration::ZERO).await;
+    drop(folder);
+    print(&super::farewell());
     outcome
 }
 

@@ -126,6 +126,8 @@ export default {
     "state_unavailable.do": ["请检查保存会议的数据库或磁盘；恢复后会自动继续，无需重启。如果其间恢复或移动过数据，请重新启动主控服务器。", "Check the database or the disk that keeps the meetings; once they are back, it goes on without a restart. If the state was restored or moved meanwhile, restart the main server."],
     package_store_unavailable: ["会议包存储 {place} 暂时无法使用（{text}）。不能上传会议包；本机已有的会议包照常提供。", "The package store {place} can't be used: {text}. Packages can't be uploaded; those that are here are served."],
     "package_store_unavailable.do": ["请检查存储服务、网络和访问凭据；恢复后会自动继续，无需重启。", "Check the storage service, the network and the credentials; once it is back, it goes on without a restart."],
+    main_server_missed: ["一台共用数据库的主控服务器自 {since} 起没有响应。它的节点会转到其他主控服务器。", "A main server that uses the same database has not been heard of since {since}. Its nodes go on at the others."],
+    "main_server_missed.do": ["请检查那台机器。如果不再使用它，一小时后不再显示。", "Look after that machine. If it is not used any more, this is no longer shown after an hour."],
     packages_not_shared: ["其他主控服务器使用同一个数据库，但会议包没有共用：在一台上传的会议包，别的主控服务器没有。", "Other main servers use the same database, but packages are not shared: what is uploaded at one of them is not at the others."],
     "packages_not_shared.do": ["请用同一个 --packages（S3 或共享文件夹）重新启动所有主控服务器。", "Restart all main servers with the same --packages, S3 or a shared folder."],
     packages_elsewhere: ["{n} 个会议的会议包在共享的会议包存储中，不在本机；主控服务器启动时没有 --packages。", "The packages of {n} meetings are in a shared package store and not here; the main server was started without --packages."],

@@ -67,7 +67,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
             "edge_mirror_master_servers",
             "Main servers that use the same database, with this one.",
         )
-        .put(&[], 1 + server.others());
+        .put(&[], 1 + server.others().0);
         server.connections.encode(&mut page);
         limits::encode(&mut page, &server.counts.limits);
         metrics::encode_process(&mut page, "main_server");

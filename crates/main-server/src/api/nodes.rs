@@ -350,7 +350,10 @@ pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall, age: Du
             take_leave(server, call.caller(), node_of(&call), server.clock.now());
             Ok(())
         }
-        SharedCall::Register(_) | SharedCall::Heartbeat(_) | SharedCall::Unregister(_) => Ok(()),
+        SharedCall::Register(_)
+        | SharedCall::Heartbeat(_)
+        | SharedCall::Unregister(_)
+        | SharedCall::Stop => Ok(()),
     };
     if let Err(refusal) = outcome {
         debug!("a node's call at another main server is refused here: {refusal}");

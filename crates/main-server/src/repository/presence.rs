@@ -33,7 +33,7 @@ pub(crate) struct StatePresence {
     database: StateDatabase,
     /// None before the first use, and after an error.
     connection: Option<AnyConnection>,
-    /// This main server since its start.
+    /// This main server since its start: its id, and a word that is new with each start.
     server: String,
     tick: i64,
     /// By main server, the last row that was read.
@@ -43,6 +43,7 @@ pub(crate) struct StatePresence {
 /// The calls that one main server heard in a second.
 #[derive(Debug)]
 pub(crate) struct ReceivedCalls {
+    /// The same after a restart.
     pub(crate) server: Arc<str>,
     /// Time since they were written.
     pub(crate) age: Duration,
@@ -50,8 +51,13 @@ pub(crate) struct ReceivedCalls {
     pub(crate) calls: String,
 }
 
+fn id_of(server: &str) -> &str {
+    server.split_once(' ').map_or(server, |(id, _)| id)
+}
+
 impl StatePresence {
-    pub(super) fn new(database: StateDatabase, server: String) -> Self {
+    pub(super) fn new(database: StateDatabase, id: &str, start: &str) -> Self {
+        let server = format!("{id} {start}");
         Self { database, connection: None, server, tick: 0, seen: BTreeMap::new() }
     }
 
@@ -70,23 +76,29 @@ impl StatePresence {
     /// The calls that others heard since the last time, or in the last half minute.
     pub(crate) async fn read(&mut self) -> Result<Vec<ReceivedCalls>, StateError> {
         let (server, seen) = (self.server.clone(), json(&self.seen));
+        let own = id_of(&self.server).to_owned();
         let rows = self.run(async |connection| {
             let select = sqlx::query::<Any>(SELECT).bind(server).bind(seen);
             let rows = select.fetch_all(connection).await?;
             let rows = rows.iter().map(|row| {
-                let server = Arc::<str>::from(row.try_get::<String, _>(0)?);
+                let name: String = row.try_get(0)?;
                 let age_ms = u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or_default();
                 let (age, calls) = (Duration::from_millis(age_ms), row.try_get(3)?);
-                Ok::<_, WriteFault>((row.try_get(1)?, ReceivedCalls { server, age, calls }))
+                let server = Arc::from(id_of(&name));
+                Ok::<_, WriteFault>((name, row.try_get(1)?, ReceivedCalls { server, age, calls }))
             });
-            rows.collect::<Result<Vec<(i64, ReceivedCalls)>, _>>()
+            rows.collect::<Result<Vec<(String, i64, ReceivedCalls)>, _>>()
         });
-        let rows = rows.await?;
-        for (tick, row) in &rows {
-            let last = self.seen.entry(row.server.to_string()).or_insert(*tick);
-            *last = (*last).max(*tick);
+        let mut received = Vec::new();
+        for (name, tick, calls) in rows.await? {
+            let last = self.seen.entry(name).or_insert(tick);
+            *last = tick.max(*last);
+            // Those of before a restart are not another one's.
+            if *calls.server != *own {
+                received.push(calls);
+            }
         }
-        Ok(rows.into_iter().map(|(_, row)| row).collect())
+        Ok(received)
     }
 
     /// Takes or renews the lease for so long; true if this main server has it.

@@ -75,7 +75,8 @@ impl StateWake {
         wake(WakeTopic::State);
         wake(WakeTopic::Presence);
         while let Some(received) = listener.try_recv().await? {
-            if received.payload() == self.signal.sender {
+            // Where the presence is written, the main server's id stands before it.
+            if received.payload().ends_with(&self.signal.sender) {
                 continue;
             }
             match received.channel() {

@@ -22,6 +22,9 @@ use crate::state::{
 /// A main server that tells nothing for this long is not there.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// It is missed for as long.
+const MISSED_FOR: Duration = Duration::from_secs(3600);
+
 /// The main servers that were heard of, and when.
 pub(super) type OtherServers = HashMap<Arc<str>, UnixMillis>;
 
@@ -100,17 +103,32 @@ impl Server {
         *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_other(&self, server: &Arc<str>) {
+    pub(crate) fn note_other(&self, server: &Arc<str>, age: Duration) {
         let now = self.clock.now();
+        let heard_at = UnixMillis::from_millis(
+            now.as_millis().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        );
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.retain(|_, heard_at| now.saturating_since(*heard_at) < SILENCE);
-        others.insert(server.clone(), now);
+        others.retain(|_, heard_at| now.saturating_since(*heard_at) < MISSED_FOR);
+        others.insert(server.clone(), heard_at);
     }
 
-    /// The number of other main servers that use the same database now.
-    pub(crate) fn others(&self) -> usize {
+    /// It has stopped, and is not missed.
+    pub(crate) fn forget_other(&self, server: &str) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
+    }
+
+    /// The number of other main servers that use the same database now, and the times at
+    /// which those were last heard that have fallen silent.
+    pub(crate) fn others(&self) -> (usize, Vec<UnixMillis>) {
         let now = self.clock.now();
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.values().filter(|heard_at| now.saturating_since(**heard_at) < SILENCE).count()
+        let is_there = |at: &UnixMillis| now.saturating_since(*at) < SILENCE;
+        let (there, mut missed): (Vec<_>, Vec<_>) = others.values().copied().partition(is_there);
+        if now.saturating_since(self.listening_since()) < SILENCE {
+            // Nothing could be heard.
+            missed.clear();
+        }
+        (there.len(), missed)
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum SharedCall {
     Heartbeat(NodeCall),
     Unregister(NodeCall),
     Probed(ProbedNode),
+    /// The main server itself is about to stop.
+    Stop,
 }
 
 /// A request of a node, and who sent it.
@@ -65,7 +67,7 @@ impl SharedCall {
             Self::Register(call) | Self::Heartbeat(call) | Self::Unregister(call) => {
                 call.is_pending
             }
-            Self::Probed(_) => false,
+            Self::Probed(_) | Self::Stop => false,
         }
     }
 }

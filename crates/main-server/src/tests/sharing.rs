@@ -164,8 +164,10 @@ async fn one_of_them_leads_and_when_it_goes_another_one_does() {
     until("a leader", async || (leads(&one) || leads(&other)).then_some(())).await;
     assert!(!(leads(&one) && leads(&other)));
     let (leader, follower) = if leads(&one) { (one, other) } else { (other, one) };
-    until("they know each other", async || (follower.master.server.others() == 1).then_some(()))
+    until("they know each other", async || (follower.master.server.others().0 == 1).then_some(()))
         .await;
     assert!(leader.master.shut_down(GRACE).await);
     until("another leader", async || leads(&follower).then_some(())).await;
+    let others = follower.master.server.others();
+    assert_eq!((others.0, others.1.len()), (0, 0), "who stops is not missed");
 }

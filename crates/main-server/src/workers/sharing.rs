@@ -64,10 +64,15 @@ pub(crate) async fn share_calls(
         }
     };
     stop.run_until_cancelled(work).await;
-    if *server.leads.borrow()
-        && let Err(cause) = presence.resign().await
-    {
-        debug!("the lease is not given up, it ends by itself: {cause}");
+    let farewell = async {
+        if let Some(unshared) = &server.unshared {
+            unshared.push(&SharedCall::Stop);
+            presence.write(unshared.take()).await?;
+        }
+        presence.resign().await
+    };
+    if let Err(cause) = farewell.await {
+        debug!("the other main servers are not told of the stop: {cause}");
     }
 }
 
@@ -124,9 +129,10 @@ async fn receive(server: &Arc<Server>, presence: &mut StatePresence) -> Result<(
     let server = server.clone();
     tasks::blocking(move || {
         for ReceivedCalls { server: via, age, calls } in received {
-            server.note_other(&via);
+            server.note_other(&via, age);
             for line in calls.lines() {
                 match serde_json::from_str::<SharedCall>(line) {
+                    Ok(SharedCall::Stop) => server.forget_other(&via),
                     Ok(call) => nodes::receive(&server, &via, call, age),
                     // A later version may have others.
                     Err(error) => debug!("a call at another main server is unknown: {error}"),

@@ -11,7 +11,7 @@ pub(super) fn snapshot<'a>(server: &Server, book: &'a IndexedMeetings) -> Packag
     let named = || book.meetings.iter().filter(|meeting| meeting.package.is_some());
     let Some(shared) = &server.shared else {
         let elsewhere = named().filter(|meeting| !is_copy_current(meeting, &server.store)).count();
-        let is_unshared = server.others() > 0;
+        let is_unshared = server.others().0 > 0;
         return PackagesSnapshot { elsewhere, is_unshared, ..PackagesSnapshot::default() };
     };
     let wanted = named().filter(|meeting| meeting.is_running() || meeting.prestaged);
