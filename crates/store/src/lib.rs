@@ -30,6 +30,7 @@ mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod background_checks;
+mod error;
 mod verified;
 pub mod verify;
 
@@ -38,7 +39,7 @@ use std::{
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -56,9 +57,9 @@ use edge_mirror_protocol::{
     object::ObjectKey,
     package::{FileStamp, Manifest, PackageId},
 };
-use thiserror::Error;
 use tracing::warn;
 
+pub use error::StoreError;
 use index::{IndexWriter, PackageIndex};
 use layout::Layout;
 pub use open::OpenCopy;
@@ -71,29 +72,6 @@ pub use verified::VerifiedPackage;
 
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
-#[derive(Debug, Error)]
-pub enum StoreError {
-    #[error("cannot {action} {path}: {cause}")]
-    Io { action: &'static str, path: PathBuf, cause: io::Error },
-    #[error("{0} is in use by another edge-mirror; stop that one or choose another folder")]
-    InUse(PathBuf),
-    #[error("no room: {0}")]
-    NoRoom(String),
-    #[error("{0}")]
-    Bad(#[from] verify::VerifyError),
-    #[error("it is no longer wanted")]
-    Unwanted,
-}
-
-impl StoreError {
-    fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
-        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            return Self::NoRoom(format!("the disk of {} is full", path.display()));
-        }
-        Self::Io { action, path: path.to_owned(), cause }
-    }
-}
 
 /// A verified object and its usage.
 #[derive(Debug)]

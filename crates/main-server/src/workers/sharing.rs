@@ -100,7 +100,9 @@ fn set_leader(server: &Server, leads: bool) {
     let is_news = server.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
     if is_news && leads {
         server.wake.announcer.notify_one();
-        info!("this main server does what only one of them may do");
+        if server.others().0 > 0 {
+            info!("of the main servers on this database, this one announces starts from now on");
+        }
     }
 }
 
