@@ -96,11 +96,11 @@ pub async fn run(
     main_server.shut_down(GRACE).await;
     telemetry.keep_audit(None);
     drop(folder);
-    print(&farewell());
+    print(&end_message());
     outcome
 }
 
-fn farewell() -> String {
+fn end_message() -> String {
     say("演示已结束，临时文件夹已删除。", "The demo has ended, and its folder is removed.")
 }
 
@@ -122,23 +122,33 @@ async fn start_node(
 ) -> Result<Node> {
     let folder = folder.join(format!("node-{number}"));
     atomic::create_folder(&folder)?;
+    let path = folder.join("node_config.json");
+    let port = usual_or_free(MAIN_SERVER_PORT + number);
+    write_config(&path, number, port, &[main_server], args)?;
+    let settings = Arc::new(Settings::load_or_create(&path)?);
+    Ok(Node::start(settings, NodeOptions { host: HOST, port: None, journal: Journal::default() })
+        .await?)
+}
+
+fn write_config(
+    path: &Path,
+    number: u16,
+    port: u16,
+    main_servers: &[SocketAddr],
+    args: &DemoArgs,
+) -> Result<()> {
     let bandwidth = if args.limit.is_some() { 0 } else { args.size / PULL_S };
     let config = json!({
-        "mainServerIp": main_server.ip(),
-        "mainServerPort": main_server.port(),
+        "mainServers": main_servers,
         "nodeId": format!("{NODE_ID_PREFIX}{number}"),
-        "nodePort": usual_or_free(MAIN_SERVER_PORT + number),
+        "nodePort": port,
         "syncInterval": 1,
         "network": {"bandwidth": bandwidth},
         "heartbeat": {"interval": 5, "timeout": 15},
         "shutdownGrace": GRACE.as_secs(),
         "logging": {"fileEnabled": false},
     });
-    let path = folder.join("node_config.json");
-    atomic::write(&path, &serde_json::to_vec_pretty(&config)?)?;
-    let settings = Arc::new(Settings::load_or_create(&path)?);
-    Ok(Node::start(settings, NodeOptions { host: HOST, port: None, journal: Journal::default() })
-        .await?)
+    Ok(atomic::write(path, &serde_json::to_vec_pretty(&config)?)?)
 }
 
 /// Returns the usual port, or a free one.

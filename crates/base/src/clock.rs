@@ -54,6 +54,12 @@ impl UnixMillis {
     pub fn saturating_since(self, earlier: Self) -> Duration {
         self.checked_since(earlier).unwrap_or_default()
     }
+
+    /// Returns the time that was `age` ago, at the earliest the epoch.
+    pub fn saturating_sub(self, age: Duration) -> Self {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
 }
 
 impl Add<Duration> for UnixMillis {

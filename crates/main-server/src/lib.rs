@@ -288,7 +288,7 @@ fn spawn_workers(
         workers.spawn("database notifications", workers::listen(server.clone(), wake, token()));
     }
     if let Some(presence) = repository.presence() {
-        workers.spawn("fleet of others", workers::share_calls(server.clone(), presence, token()));
+        workers.spawn("presence", workers::share_calls(server.clone(), presence, token()));
         workers.spawn("credentials", workers::share_access(server.clone(), token()));
     }
     workers.spawn("writer", workers::write(server.clone(), repository, queue, token()));

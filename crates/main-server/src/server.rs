@@ -3,7 +3,8 @@
 //! Readers take a snapshot of the meetings and never wait. Changes are commands that one
 //! worker, the writer, carries out: apply, save, publish; what a reader sees is on disk.
 //! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, `limited`,
-//! those of the shared packages, the store's own, and never held across an `.await`.
+//! those of the shared packages, the store's own, `others`, `listening_since`, and never held
+//! across an `.await`. `starts_seen` is taken alone.
 
 pub(crate) mod access_copy;
 mod changes;
@@ -123,7 +124,8 @@ pub(crate) struct Server {
     pub(crate) records: StateReader,
     /// None where no other main server can be.
     pub(crate) unshared: Option<UnsharedCalls>,
-    /// True while this main server does what only one may do.
+    /// True while this main server is the leader, who alone announces starts, records which
+    /// nodes are silent and sweeps the package store.
     pub(crate) leads: watch::Sender<bool>,
     others: Mutex<OtherServers>,
     listening_since: Mutex<UnixMillis>,
@@ -169,7 +171,7 @@ pub(crate) struct SystemReadings {
 pub(crate) struct WorkerSignals {
     /// Another main server has saved something.
     pub(crate) writer: Notify,
-    /// Another main server tells of nodes' calls.
+    /// Another main server has written nodes' calls.
     pub(crate) presence: Notify,
     pub(crate) announcer: Notify,
     pub(crate) prober: Notify,

@@ -16,11 +16,10 @@ use edge_mirror_base::{
     tasks::{self, Interrupt, Tasks},
 };
 use edge_mirror_http::tls;
-use serde_json::json;
 
 use super::{
-    DOWNLOAD_S, HOST, MAIN_SERVER_PORT, NODE_ID_PREFIX, PULL_S, TempFolder, begin_meeting,
-    outcome_of, package_url, tablets, usual_or_free,
+    DOWNLOAD_S, HOST, MAIN_SERVER_PORT, TempFolder, begin_meeting, outcome_of, package_url,
+    tablets, usual_or_free, write_config,
 };
 use crate::{cli::DemoArgs, terminal::say};
 
@@ -95,7 +94,7 @@ pub(super) async fn run(
     };
     tablets.shut_down(Duration::ZERO).await;
     drop(folder);
-    print(&super::farewell());
+    print(&super::end_message());
     outcome
 }
 
@@ -122,17 +121,8 @@ impl DemoProcess {
         let own = folder.join(format!("node-{number}"));
         atomic::create_folder(&own)?;
         let port = usual_or_free(MAIN_SERVER_PORT + number);
-        let config = json!({
-            "mainServers": main_servers,
-            "nodeId": format!("{NODE_ID_PREFIX}{number}"),
-            "nodePort": port,
-            "syncInterval": 1,
-            "network": {"bandwidth": args.size / PULL_S},
-            "heartbeat": {"interval": 5, "timeout": 15},
-            "logging": {"fileEnabled": false},
-        });
         let path = own.join("node_config.json");
-        atomic::write(&path, &serde_json::to_vec_pretty(&config)?)?;
+        write_config(&path, number, port, main_servers, args)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["node", "--host", &HOST.to_string(), "--config"]).arg(&path);
         let name = say(format!("节点 {number}"), format!("node {number}"));

@@ -56,7 +56,7 @@ pub(crate) async fn register(
     outcome
 }
 
-/// `via` is the main server that the node called, if that is another one.
+/// `via` is the main server that the node called, and how long ago, if that is another one.
 fn record_registration(
     server: &Server,
     caller: NodeCaller,
@@ -362,8 +362,7 @@ pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall, age: Du
 
 /// The time of a call: now, or so long ago at another main server.
 fn at(server: &Server, via: Option<(&Arc<str>, Duration)>) -> UnixMillis {
-    let (now, age) = (server.clock.now(), via.map_or(Duration::ZERO, |(_, age)| age));
-    UnixMillis::from_millis(now.as_millis().saturating_sub(age.as_millis() as u64))
+    server.clock.now().saturating_sub(via.map_or(Duration::ZERO, |(_, age)| age))
 }
 
 fn node_of(call: &NodeCall) -> &str {

@@ -278,7 +278,7 @@ fn find_problems(
         wrong: &wrong,
         state_fault: state_fault.as_deref(),
         packages: packages::snapshot(server, book),
-        missed_servers: &server.others().1,
+        silent_servers: &server.others().1,
         without_package: &bare.collect::<Vec<_>>(),
         failing,
         any_running: book.running().next().is_some(),

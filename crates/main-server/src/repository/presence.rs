@@ -1,5 +1,5 @@
-//! The calls of nodes that main servers which share a PostgreSQL tell each other, and the
-//! lease of the one that does what only one may do. A main server writes all calls of a
+//! The nodes' calls that main servers on one PostgreSQL write for each other, and the
+//! leader's lease. A main server writes all calls of a
 //! second in one row, over its row of a minute ago; the database's clock counts.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -27,7 +27,7 @@ const END_LEASE: &str = "UPDATE edge_mirror_lease SET until = 0 WHERE key = $1 A
 const SLOTS: i64 = 60;
 const LEADER: &str = "leader";
 
-/// Where main servers tell each other of their nodes.
+/// The tables of nodes' calls and of the lease.
 #[derive(Debug)]
 pub(crate) struct StatePresence {
     database: StateDatabase,
@@ -61,7 +61,7 @@ impl StatePresence {
         Self { database, connection: None, server, tick: 0, seen: BTreeMap::new() }
     }
 
-    /// Tells the others of calls, a JSON object in each line.
+    /// Writes calls for the others, a JSON object in each line.
     pub(crate) async fn write(&mut self, calls: String) -> Result<(), StateError> {
         let (server, tick) = (self.server.clone(), self.tick);
         self.tick += 1;

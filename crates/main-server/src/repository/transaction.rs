@@ -37,7 +37,7 @@ const SELECT_ALL: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc U
 /// next one waiting, so that what is read afterwards is what it has saved.
 const LOCK_ANY_GENERATION: &str =
     "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = ''";
-/// The same if that is the one we know, and counts it.
+/// The same, but only of the generation that is known; else it updates no row.
 const LOCK_GENERATION: &str =
     "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder' AND id = '' AND revision = $1";
 const BEGIN_GENERATION: &str =

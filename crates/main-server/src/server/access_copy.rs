@@ -1,6 +1,6 @@
 //! The file of credentials in the data folder of a main server that shares them with others.
 //! Beside it lies the digest of what was last shared: a file that differs was changed here,
-//! by `edge-mirror token` for example, and is told the others.
+//! by `edge-mirror token` for example, and the others get it.
 
 use std::{
     fs,

@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use tracing::error;
 
 use super::{Server, access_copy};
-
 use crate::state::{
     fleet::NodeCaller,
     meetings::MeetingTable,
@@ -19,11 +18,10 @@ use crate::state::{
     shared_calls::{NodeCall, ProbedNode, SharedCall},
 };
 
-/// A main server that tells nothing for this long is not there.
+/// A main server that writes nothing for this long is silent.
 const SILENCE: Duration = Duration::from_secs(10);
-
-/// It is missed for as long.
-const MISSED_FOR: Duration = Duration::from_secs(3600);
+/// One that has been silent for this long is not listed any more.
+const LISTED_FOR: Duration = Duration::from_secs(3600);
 
 /// The main servers that were heard of, and when.
 pub(super) type OtherServers = HashMap<Arc<str>, UnixMillis>;
@@ -91,7 +89,7 @@ impl Server {
         }
     }
 
-    /// Notes that nothing is known of other main servers' nodes now: they stay as they were.
+    /// Notes that other main servers' rows can't be read now: their nodes stay as they were.
     pub(crate) fn note_presence_gap(&self) {
         let now = self.clock.now();
         *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -103,17 +101,15 @@ impl Server {
         *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that another main server wrote so long ago.
     pub(crate) fn note_other(&self, server: &Arc<str>, age: Duration) {
         let now = self.clock.now();
-        let heard_at = UnixMillis::from_millis(
-            now.as_millis().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        );
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.retain(|_, heard_at| now.saturating_since(*heard_at) < MISSED_FOR);
-        others.insert(server.clone(), heard_at);
+        others.retain(|_, heard_at| now.saturating_since(*heard_at) < LISTED_FOR);
+        others.insert(server.clone(), now.saturating_sub(age));
     }
 
-    /// It has stopped, and is not missed.
+    /// It has stopped in order.
     pub(crate) fn forget_other(&self, server: &str) {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).remove(server);
     }
@@ -124,11 +120,11 @@ impl Server {
         let now = self.clock.now();
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let is_there = |at: &UnixMillis| now.saturating_since(*at) < SILENCE;
-        let (there, mut missed): (Vec<_>, Vec<_>) = others.values().copied().partition(is_there);
+        let (there, mut silent): (Vec<_>, Vec<_>) = others.values().copied().partition(is_there);
         if now.saturating_since(self.listening_since()) < SILENCE {
             // Nothing could be heard.
-            missed.clear();
+            silent.clear();
         }
-        (there.len(), missed)
+        (there.len(), silent)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct MasterSnapshot<'a> {
     pub(crate) state_fault: Option<&'a str>,
     pub(crate) packages: PackagesSnapshot<'a>,
     /// Other main servers of the same database that have fallen silent.
-    pub(crate) missed_servers: &'a [UnixMillis],
+    pub(crate) silent_servers: &'a [UnixMillis],
     pub nodes: &'a [(&'a str, &'a RegisteredNode)],
     pub(crate) fleet: FleetSnapshot,
     /// Reached recently.
@@ -75,8 +75,8 @@ pub(crate) struct PackagesSnapshot<'a> {
 }
 
 /// Another main server that has fallen silent, and when it was last heard.
-fn missed_server(heard_at: &UnixMillis) -> Problem {
-    Problem::error("main_server_missed", json!({"since": heard_at.as_secs_f64()}))
+fn silent_server(heard_at: &UnixMillis) -> Problem {
+    Problem::error("main_server_silent", json!({"since": heard_at.as_secs_f64()}))
 }
 
 /// The known nodes, and those that wait for an operator.
@@ -99,7 +99,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     found.extend(
         seen.state_fault.map(|text| Problem::error("state_unavailable", json!({"text": text}))),
     );
-    found.extend(seen.missed_servers.iter().map(missed_server));
+    found.extend(seen.silent_servers.iter().map(silent_server));
     found.extend(packages(&seen.packages));
     found.extend(seen.certificate.iter().cloned());
     found.extend(seen.without_package.iter().take(MAX_OF_A_KIND).map(|meeting| {
@@ -243,7 +243,7 @@ mod tests {
             any_running: true,
             state_fault: None,
             packages: PackagesSnapshot::default(),
-            missed_servers: &[],
+            silent_servers: &[],
             nodes: &nodes,
             fleet: FleetSnapshot::default(),
             limited: None,
@@ -281,8 +281,8 @@ mod tests {
         assert_eq!(well(away), ["package_store_unavailable"]);
         assert_eq!(well(|seen| seen.packages.elsewhere = 1), ["packages_elsewhere"]);
         assert_eq!(well(|seen| seen.packages.is_unshared = true), ["packages_not_shared"]);
-        const MISSED: &[UnixMillis] = &[UnixMillis::from_secs(1)];
-        assert_eq!(well(|seen| seen.missed_servers = MISSED), ["main_server_missed"]);
+        const SILENT: &[UnixMillis] = &[UnixMillis::from_secs(1)];
+        assert_eq!(well(|seen| seen.silent_servers = SILENT), ["main_server_silent"]);
         let unusable = || Problem::error("certificate_unusable", json!({}));
         let bad = codes(&[], None, |seen| seen.certificate = vec![unusable()]);
         assert_eq!(bad, ["certificate_unusable", "no_nodes"]);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::state::fleet::NodeCaller;
 
-/// Bytes that are kept until they are told; nodes call again within seconds.
+/// Bytes that are kept until they are written; nodes call again within seconds.
 const MAX_BYTES: usize = 4 << 20;
 /// Bytes of one call: of a node that has a thousand packages.
 const MAX_CALL_BYTES: usize = 512 << 10;
@@ -72,7 +72,7 @@ impl SharedCall {
     }
 }
 
-/// Calls that others were not told of yet, as JSON.
+/// Calls that were not written for the others yet, as JSON.
 #[derive(Debug, Default)]
 pub(crate) struct UnsharedCalls(Mutex<String>);
 
@@ -88,11 +88,11 @@ impl UnsharedCalls {
         }
     }
 
-    /// Puts calls back that could not be told, before those that came since.
-    pub(crate) fn put_back(&self, untold: String) {
+    /// Puts calls back that could not be written, before those that came since.
+    pub(crate) fn put_back(&self, unwritten: String) {
         let mut calls = self.calls();
-        if untold.len() + calls.len() < MAX_BYTES {
-            *calls = untold + &calls;
+        if unwritten.len() + calls.len() < MAX_BYTES {
+            *calls = unwritten + &calls;
         }
     }
 

@@ -169,5 +169,5 @@ async fn one_of_them_leads_and_when_it_goes_another_one_does() {
     assert!(leader.master.shut_down(GRACE).await);
     until("another leader", async || leads(&follower).then_some(())).await;
     let others = follower.master.server.others();
-    assert_eq!((others.0, others.1.len()), (0, 0), "who stops is not missed");
+    assert_eq!((others.0, others.1.len()), (0, 0), "who stops in order is not silent");
 }

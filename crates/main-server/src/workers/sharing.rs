@@ -1,5 +1,5 @@
-//! Tells the other main servers of a fleet about nodes' calls, learns of theirs, and holds
-//! the lease of the one that does what only one may do.
+//! Writes nodes' calls for the other main servers of a fleet, carries out theirs, and holds
+//! the leader's lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ pub(crate) async fn share_calls(
                 }
                 _ = tick.tick() => {
                     let is_read = std::mem::take(&mut is_read_by_notification);
-                    tell(&server, &mut presence, is_read).await
+                    write(&server, &mut presence, is_read).await
                 }
             };
             if let Err(cause) = outcome {
@@ -64,15 +64,15 @@ pub(crate) async fn share_calls(
         }
     };
     stop.run_until_cancelled(work).await;
-    let farewell = async {
+    let stopping = async {
         if let Some(unshared) = &server.unshared {
             unshared.push(&SharedCall::Stop);
             presence.write(unshared.take()).await?;
         }
         presence.resign().await
     };
-    if let Err(cause) = farewell.await {
-        debug!("the other main servers are not told of the stop: {cause}");
+    if let Err(cause) = stopping.await {
+        debug!("the stop can't be written for the other main servers: {cause}");
     }
 }
 
@@ -106,7 +106,7 @@ fn set_leader(server: &Server, leads: bool) {
     }
 }
 
-async fn tell(
+async fn write(
     server: &Arc<Server>,
     presence: &mut StatePresence,
     is_read: bool,

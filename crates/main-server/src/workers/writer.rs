@@ -3,7 +3,7 @@
 //! at a time cost one fsync; one alone does not wait for others. It also shows what other
 //! main servers saved, and notices that the database is away, and back.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::package::PackageId;
@@ -21,7 +21,7 @@ use crate::{
         audit::{AuditEvent, AuditRecord},
         commands::{self, MeetingCommand},
         master_state::{self, MasterCommand, MasterState, StateChanges},
-        meetings::{Meeting, MeetingTable, fresh_token},
+        meetings::{MeetingChange, MeetingChanges, MeetingTable, fresh_token},
     },
 };
 
@@ -116,18 +116,19 @@ impl StateWriter {
         let Some(found) = self.repository.follow().await? else { return Ok(()) };
         let publishing = self.server.clone();
         tasks::blocking(move || {
-            let before = publishing.state();
             let state = match found {
+                // A database that was set back may lack meetings: their packages are all
+                // that is left of them.
                 FollowedState::All(state) => state,
                 // Its own figures, or the list of changes.
                 FollowedState::Changes(changes) if changes.is_empty() => return,
                 FollowedState::Changes(changes) => {
-                    let mut state = before.clone();
+                    remove_packages(&publishing, &changes.meetings);
+                    let mut state = publishing.state();
                     state.merge(&changes);
                     state
                 }
             };
-            remove_packages_of_others(&publishing, &before.meetings, &state.meetings);
             publishing.publish(Some(state.into()));
         })
         .await;
@@ -322,10 +323,9 @@ impl PendingReply {
 
 /// Removes the packages of meetings that another main server deleted, even if it created
 /// others with their ids since.
-fn remove_packages_of_others(server: &Server, before: &MeetingTable, after: &MeetingTable) {
-    let made: HashMap<_, _> = after.meetings.iter().map(|m| (&m.id, m.created_at)).collect();
-    for Meeting { id, created_at, .. } in &before.meetings {
-        if made.get(id) != Some(created_at)
+fn remove_packages(server: &Server, changes: &MeetingChanges) {
+    for change in &changes.meetings {
+        if let MeetingChange::Remove(id) = change
             && let Err(error) = server.store.remove(id)
         {
             warn!("package of meeting {id}, which was deleted, could not be removed: {error}");
@@ -370,7 +370,10 @@ mod tests {
     use super::*;
     use crate::{
         NodePolicy, StateLocation,
-        state::{master_state::MasterState, meetings::MAX_MEETINGS},
+        state::{
+            master_state::MasterState,
+            meetings::{MAX_MEETINGS, Meeting},
+        },
     };
 
     #[tokio::test]

@@ -6,8 +6,8 @@ use edge_mirror_base::clock::UnixMillis;
 
 use super::NodeRegistry;
 
-/// Age of a call that another main server tells of: the node may have come here meanwhile.
-const TOLD_LATE: Duration = Duration::from_secs(3);
+/// Delay with which another main server's calls arrive: the node may have come here meanwhile.
+const REPLICATION_DELAY: Duration = Duration::from_secs(3);
 
 impl NodeRegistry {
     /// Notes which main server a node calls; None: this one.
@@ -39,7 +39,7 @@ impl NodeRegistry {
     /// True if it has called here a moment ago.
     pub(crate) fn calls_here(&self, node_id: &str, now: UnixMillis) -> bool {
         self.nodes.get(node_id).is_some_and(|node| {
-            node.via.is_none() && now.saturating_since(node.heard_at) < TOLD_LATE
+            node.via.is_none() && now.saturating_since(node.heard_at) < REPLICATION_DELAY
         })
     }
 }
