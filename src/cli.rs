@@ -1,5 +1,6 @@
 //! The command line.
 
+mod casts;
 mod chinese;
 mod complaint;
 mod demand;
@@ -19,6 +20,7 @@ use edge_mirror_main_server::NodePolicy;
 use edge_mirror_settings::Subnet;
 
 use crate::terminal::Language;
+pub use casts::CastArgs;
 pub use demand::DemandArgs;
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
@@ -147,6 +149,8 @@ pub struct MasterArgs {
     pub redirect_port: Option<u16>,
     #[command(flatten)]
     pub demand: DemandArgs,
+    #[command(flatten)]
+    pub casts: CastArgs,
     /// Only this address or network may manage meetings; can be repeated. This
     /// machine always may.
     #[arg(long, value_name = "NETWORK")]

@@ -157,6 +157,16 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "一个节点最多承担多少个同时进行的下载，不论它报告的 CPU 和上行带宽如何",
     ),
     ("master", "demand_webhook", "按负载计算的节点数改变时，以 JSON 格式 POST 到这个网址"),
+    (
+        "master",
+        "casts_max",
+        "最多保留多少条消息，包括已过期的。超出时先删除已过期的；没有已过期的，则拒绝新消息",
+    ),
+    ("master", "casts_size", "保留的消息最多占多少空间；超出时同上"),
+    ("master", "casts_days", "消息过期或取消后保留多少天"),
+    ("master", "casts_expiry_days", "消息的有效期最长多少天"),
+    ("master", "casts_body", "一条消息的正文最大多少"),
+    ("master", "casts_batch", "一次请求最多发送多少条消息"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
     (

@@ -115,6 +115,36 @@ pub(super) fn node_count(text: &str) -> Result<u32, String> {
         .ok_or_else(|| told("请填写 0 到 16384 的整数", "a whole number from 0 to 16384 is needed"))
 }
 
+pub(super) fn cast_count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| (100..=10_000_000).contains(count)).ok_or_else(|| {
+        told("请填写 100 到 10000000 的整数", "a whole number from 100 to 10000000 is needed")
+    })
+}
+
+/// No more than a megabyte of them is read.
+pub(super) fn cast_batch(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=10_000).contains(count))
+        .ok_or_else(|| told("请填写 1 到 10000 的整数", "a whole number from 1 to 10000 is needed"))
+}
+
+pub(super) fn cast_body(text: &str) -> Result<u64, String> {
+    quantity::parse_size(text).filter(|size| (1..=65_536).contains(size)).ok_or_else(|| {
+        told(
+            "请填写不超过 64KiB 的大小，例如 4KiB",
+            "a size of at most 64KiB is needed, such as 4KiB",
+        )
+    })
+}
+
+pub(super) fn days(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=365).contains(count))
+        .ok_or_else(|| told("请填写 1 到 365 的整数", "a whole number from 1 to 365 is needed"))
+}
+
 pub(super) fn downloads(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| {
         told("请填写 1 到 100000 的整数", "a whole number from 1 to 100000 is needed")

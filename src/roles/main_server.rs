@@ -62,6 +62,7 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
         redirect_port: args.redirect_port,
         demand: args.demand.limits(),
         demand_webhook: args.demand.demand_webhook,
+        casts: args.casts.limits(),
         ..MasterOptions::default()
     };
     let master = Master::start(options).await?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod clients;
+pub(crate) mod casts;
 mod csv;
 pub(crate) mod downloads;
 pub(crate) mod events;
@@ -65,6 +66,8 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/fleet/nodes/{node}", patch(fleet::edit).delete(fleet::remove))
         .route("/api/v1/fleet/nodes/{node}/approve", post(fleet::approve))
         .route("/api/v1/fleet/nodes/{node}/refuse", post(fleet::refuse))
+        .route("/api/v1/casts", get(casts::list).post(casts::create))
+        .route("/api/v1/casts/{cast}", get(casts::show).delete(casts::cancel))
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
         .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
         .layer(middleware::from_fn(wire::confidential));

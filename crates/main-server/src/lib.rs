@@ -61,9 +61,12 @@ use packages::{BlobError, BlobStore, is_copy_current};
 pub use packages::{PackagesLocation, S3Environment};
 use repository::{OpenedRepository, StateRepository};
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
-use server::{ChangeQueue, PendingChange, Server, ServerOptions, SharedPackages};
+use server::{
+    CastQueue, ChangeQueue, PendingCasts, PendingChange, Server, ServerOptions, SharedPackages,
+};
 use state::meetings::MeetingTable;
 pub use state::{
+    casts::CastLimits,
     demand::DemandLimits,
     fleet::{NodePolicy, UnknownPolicy},
 };
@@ -96,6 +99,8 @@ pub struct MasterOptions {
     pub demand: DemandLimits,
     /// Told of each change of that number.
     pub demand_webhook: Option<Url>,
+    /// Bounds of casts.
+    pub casts: CastLimits,
 }
 
 impl Default for MasterOptions {
@@ -114,6 +119,7 @@ impl Default for MasterOptions {
             redirect_port: None,
             demand: DemandLimits::default(),
             demand_webhook: None,
+            casts: CastLimits::default(),
         }
     }
 }
@@ -156,6 +162,7 @@ impl Master {
             redirect_port,
             demand,
             demand_webhook,
+            casts,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
@@ -180,16 +187,20 @@ impl Master {
             None => None,
         };
         let opened = open(&data, &state, announce_timeout, security, nodes).await?;
-        let OpenedState { mut server, repository, queue, first_code } = opened;
+        let OpenedState { mut server, repository, queue, cast_queue, first_code } = opened;
         server.shared = shared;
+        server.casts.limits = casts;
         warn_of_missing_option(&server);
         let server = Arc::new(server);
         server.connections.apply(max_connections_per_client);
         server.traffic.apply_limits(0, upload_limit);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
+        let cast_repository = repository.casts();
         let workers = spawn_workers(&server, repository, queue, prober);
         let end = || workers.token().clone();
+        let saving = workers::save_casts(server.clone(), cast_repository, cast_queue, end());
+        workers.spawn("casts", saving);
         workers.spawn("demand", workers::follow_demand(server.clone(), demand, end()));
         if let Some(url) = demand_webhook {
             workers.spawn("demand webhook", workers::tell_webhook(server.clone(), url, end()));
@@ -316,6 +327,7 @@ struct OpenedState {
     server: Server,
     repository: StateRepository,
     queue: mpsc::Receiver<PendingChange>,
+    cast_queue: mpsc::Receiver<PendingCasts>,
     first_code: Option<String>,
 }
 
@@ -343,19 +355,22 @@ async fn open(
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
         let access = AccessControl::new("main_server", vault, move || security.clone());
         let (changes, queue) = ChangeQueue::new();
-        let records = repository.reader();
+        let (casts, cast_queue) = CastQueue::new();
+        let (records, cast_records) = (repository.reader(), repository.reader());
         let is_shared = repository.is_remote();
         let options = ServerOptions {
             data,
             announce_timeout,
             node_policy: nodes,
             records,
+            casts,
+            cast_records,
             relay_key,
             is_shared,
         };
         let server = Server::new(access, store, state, changes, options);
         server.restore_figures(figures);
-        Ok(OpenedState { server, repository, queue, first_code })
+        Ok(OpenedState { server, repository, queue, cast_queue, first_code })
     })
     .await
 }

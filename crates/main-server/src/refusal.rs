@@ -76,6 +76,14 @@ pub(crate) enum RequestError {
     NodesBytes(usize),
     #[error("同时收到的大请求过多，请稍后再试 / too many large requests at once, try again later")]
     TooManyLargeBodies,
+    #[error("消息 {0} 不存在 / there is no cast {0}")]
+    UnknownCast(String),
+    #[error("key “{0}” 已用于另一条消息 / the key “{0}” is another cast's")]
+    OtherCast(String),
+    #[error(
+        "保留的消息已达上限（{0} 条或 {1} 字节），请等待消息过期，或取消一些 / {0} casts or {1} bytes of them are kept already; wait until some have expired, or cancel some"
+    )]
+    TooManyCasts(u64, u64),
     #[error("请求中的值过多，上限 {0} 个 / the request has more than {0} values")]
     TooManyValues(usize),
     #[error("{0}")]

@@ -8,11 +8,12 @@
 //! anything. A state that is restored or moved begins a new generation, and nobody's changes
 //! to the one before are taken.
 //!
-//! `schema` has the tables, `transaction` the statements, `document` is what they are
+//! `casts` has tables and a connection of its own. `schema` has the other tables, `transaction` the statements, `document` is what they are
 //! about; `following` and `wake` are about other main servers; `log` and `history` are what
 //! is added and read by `reader`; `database` is the way to either engine, `legacy` and
 //! `import` are about the first start, `dump` and `transfer` about whole states.
 
+mod casts;
 mod database;
 mod document;
 mod dump;
@@ -39,6 +40,7 @@ use edge_mirror_base::{clock::UnixMillis, tasks};
 use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
+pub(crate) use casts::{CastFilter, CastRepository};
 pub use database::{StateLocation, UnusableLocation};
 pub(crate) use log::{LogEntry, LogTopic};
 pub(crate) use presence::{ReceivedCalls, StatePresence};
@@ -46,6 +48,7 @@ pub(crate) use reader::StateReader;
 pub use transfer::{back_up, move_state, restore};
 pub(crate) use wake::{StateWake, WakeTopic};
 
+use casts::WriteTurn;
 use database::StateDatabase;
 use document::{DocumentIndex, WriteFault};
 use following::SavedByOthers;
@@ -80,6 +83,8 @@ pub(crate) struct StateRepository {
     known: DocumentIndex,
     /// None where no other main server can be.
     signal: Option<WakeSignal>,
+    /// Shared with who writes casts.
+    turn: WriteTurn,
 }
 
 /// The end of a transaction that did not fail.
@@ -135,7 +140,8 @@ impl StateRepository {
         }
         let OpenedDocuments { known, state, figures } = opened;
         let signal = database.is_remote().then(|| WakeSignal::new(fresh_token()));
-        let repository = Self { database, connection: Some(connection), known, signal };
+        let turn = WriteTurn::new(&database);
+        let repository = Self { database, connection: Some(connection), known, signal, turn };
         Ok(OpenedRepository { repository, state, figures })
     }
 
@@ -144,7 +150,8 @@ impl StateRepository {
         &mut self,
         changes: &StateChanges,
     ) -> Result<CommitOutcome, StateError> {
-        let Self { database, connection, known, signal } = self;
+        let Self { database, connection, known, signal, turn } = self;
+        let _turn = turn.take().await;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
         let saving = async {
@@ -191,6 +198,7 @@ impl StateRepository {
     /// to fail may have been.
     pub(crate) async fn reconnect(&mut self) -> Result<MasterState, StateError> {
         self.connection = None;
+        let _turn = self.turn.take().await;
         let mut connection = self.database.connect().await?;
         let (begin, generation) = (self.database.begin(), self.known.generation());
         // One that hangs, or is locked by another, is noticed soon; a state takes its time.
@@ -201,6 +209,11 @@ impl StateRepository {
         self.known.replace(known);
         self.connection = Some(connection);
         Ok(state)
+    }
+
+    /// The way to the casts of this state.
+    pub(crate) fn casts(&self) -> CastRepository {
+        CastRepository::new(self.database.clone(), self.known.generation(), self.turn.clone())
     }
 
     pub(crate) fn reader(&self) -> StateReader {

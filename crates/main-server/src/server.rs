@@ -7,6 +7,7 @@
 //! across an `.await`. `starts_seen` is taken alone.
 
 pub(crate) mod access_copy;
+mod casts;
 mod changes;
 mod demand;
 mod figures;
@@ -16,6 +17,7 @@ mod pieces;
 mod relay;
 mod sharing;
 
+pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
 pub(crate) use packages::SharedPackages;
@@ -113,6 +115,9 @@ pub(crate) struct Server {
     download_log: Mutex<DownloadLog>,
     book: ArcSwap<IndexedMeetings>,
     changes: ChangeQueue,
+    pub(crate) casts: CastQueue,
+    /// The kept casts.
+    pub(crate) cast_records: StateReader,
     data: PathBuf,
     known: ArcSwap<KnownNodes>,
     rules: ArcSwap<RoutingRules>,
@@ -146,6 +151,8 @@ pub(crate) struct ServerOptions {
     pub(crate) announce_timeout: Duration,
     pub(crate) node_policy: NodePolicy,
     pub(crate) records: StateReader,
+    pub(crate) casts: CastQueue,
+    pub(crate) cast_records: StateReader,
     pub relay_key: RelayKey,
     /// Other main servers may use the same database.
     pub(crate) is_shared: bool,
@@ -188,8 +195,9 @@ impl Server {
         changes: ChangeQueue,
         options: ServerOptions,
     ) -> Self {
-        let ServerOptions { data, announce_timeout, node_policy, records, relay_key, is_shared } =
+        let ServerOptions { data, announce_timeout, node_policy, relay_key, is_shared, .. } =
             options;
+        let ServerOptions { records, casts, cast_records, .. } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
@@ -224,6 +232,8 @@ impl Server {
             download_log: Mutex::default(),
             book: ArcSwap::from_pointee(state.meetings.into()),
             changes,
+            casts,
+            cast_records,
             data,
             known: ArcSwap::from_pointee(state.nodes),
             rules: ArcSwap::new(state.routing),

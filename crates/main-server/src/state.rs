@@ -3,9 +3,11 @@
 
 pub(crate) mod announce;
 pub(crate) mod audit;
+pub(crate) mod casts;
 pub(crate) mod commands;
 pub(crate) mod contents;
 pub(crate) mod demand;
+pub(crate) mod destinations;
 pub(crate) mod download_log;
 pub(crate) mod figures;
 pub(crate) mod fleet;

@@ -1,6 +1,7 @@
 //! Background work: saving changes, keeping known nodes, announcing starts, probing nodes,
 //! planning relays, verifying packages. Thin: decisions are made elsewhere.
 
+mod casts;
 pub(crate) mod certificates;
 mod contents;
 mod demand;
@@ -35,6 +36,7 @@ use crate::{
     workers::probe::Prober,
 };
 
+pub(crate) use casts::save_casts;
 pub(crate) use contents::probe_contents;
 pub(crate) use demand::{follow_demand, tell_webhook};
 pub(crate) use figures::save_figures;

@@ -58,7 +58,36 @@ impl FromRequest<Arc<Server>> for JsonBody {
     type Rejection = RequestError;
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, RequestError> {
-        let outcome = read(request, server).await;
+        let outcome = read(request, server).await.and_then(|body| match body {
+            Value::Object(fields) => Ok(Self(fields)),
+            other => Err(not_an_object(&other)),
+        });
+        server.note_limit(&outcome);
+        outcome
+    }
+}
+
+/// A body that is a JSON object, or a list of them.
+pub(crate) struct JsonItems {
+    pub(crate) items: Vec<Map<String, Value>>,
+    pub(crate) is_list: bool,
+}
+
+impl FromRequest<Arc<Server>> for JsonItems {
+    type Rejection = RequestError;
+
+    async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, RequestError> {
+        let outcome = read(request, server).await.and_then(|body| {
+            let (values, is_list) = match body {
+                Value::Array(values) => (values, true),
+                value => (vec![value], false),
+            };
+            let items = values.into_iter().map(|value| match value {
+                Value::Object(fields) => Ok(fields),
+                other => Err(not_an_object(&other)),
+            });
+            Ok(Self { items: items.collect::<Result<_, _>>()?, is_list })
+        });
         server.note_limit(&outcome);
         outcome
     }
@@ -76,7 +105,7 @@ impl<S: Sync> FromRequestParts<S> for DeclaredJson {
     }
 }
 
-async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestError> {
+async fn read(request: Request, server: &Server) -> Result<Value, RequestError> {
     let (parts, body) = request.into_parts();
     // Held until the body is parsed: the result is small, or is used immediately.
     let large = body.size_hint().upper().is_none_or(|bytes| bytes > SMALL_BYTES);
@@ -105,28 +134,24 @@ async fn read(request: Request, server: &Server) -> Result<JsonBody, RequestErro
         let text = String::from_utf8_lossy(&bytes).into_owned();
         return Err(not_an_object(&Value::String(text)));
     }
-    JsonBody::parse(&bytes)
+    parse(&bytes)
 }
 
-impl JsonBody {
-    fn parse(bytes: &[u8]) -> Result<Self, RequestError> {
-        // No value is written without one of these before or behind it.
-        let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-        if values > MAX_VALUES {
-            return Err(RequestError::TooManyValues(MAX_VALUES));
-        }
-        match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(other) => Err(not_an_object(&other)),
-            Err(error) => Err(RequestError::Malformed(vec![Flaw {
-                kind: "json_invalid".to_owned(),
-                loc: vec![json!("body"), json!(error.column())],
-                msg: "JSON decode error".to_owned(),
-                input: json!({}),
-                ctx: Some(Context { error: error.to_string() }),
-            }])),
-        }
+fn parse(bytes: &[u8]) -> Result<Value, RequestError> {
+    // No value is written without one of these before or behind it.
+    let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > MAX_VALUES {
+        return Err(RequestError::TooManyValues(MAX_VALUES));
     }
+    serde_json::from_slice(bytes).map_err(|error| {
+        RequestError::Malformed(vec![Flaw {
+            kind: "json_invalid".to_owned(),
+            loc: vec![json!("body"), json!(error.column())],
+            msg: "JSON decode error".to_owned(),
+            input: json!({}),
+            ctx: Some(Context { error: error.to_string() }),
+        }])
+    })
 }
 
 fn not_an_object(input: &Value) -> RequestError {
@@ -292,7 +317,7 @@ mod tests {
         {
             // The object, the list, and then a comma between two of them.
             let body = format!("{{\"a\":[{}1]}}", "1,".repeat(values - 2));
-            let outcome = JsonBody::parse(body.as_bytes());
+            let outcome = parse(body.as_bytes());
             assert_eq!(outcome.is_ok(), fits, "{values}");
             let beyond = matches!(outcome, Err(RequestError::TooManyValues(MAX_VALUES)));
             assert_eq!(beyond, !fits, "{values}");

@@ -1,5 +1,7 @@
 //! The main server's document: all calls of its router.
 
+mod casts;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::http::Method;
@@ -83,6 +85,7 @@ fn operations() -> Vec<Operation> {
     all.extend(of_fleet());
     all.extend(of_meetings());
     all.extend(of_operators());
+    all.extend(casts::operations());
     all.push(
         call(Method::GET, "/", "Pages and documents", "The page")
             .asks(&["If-None-Match"])

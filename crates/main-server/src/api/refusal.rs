@@ -21,12 +21,14 @@ impl RequestError {
             | Self::NothingToDownload
             | Self::NotRunning(_)
             | Self::UnknownNode(_)
-            | Self::NotPending(_) => StatusCode::NOT_FOUND,
+            | Self::NotPending(_)
+            | Self::UnknownCast(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Exists(_)
             | Self::UploadUnderWay(_)
             | Self::NothingToDistribute(_)
-            | Self::OtherClaim { .. } => StatusCode::CONFLICT,
+            | Self::OtherClaim { .. }
+            | Self::OtherCast(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) | Self::TooManyPending(_) => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -48,7 +50,7 @@ impl RequestError {
             | Self::NodesBytes(_)
             | Self::TooManyLargeBodies
             | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::NoRoom(_) | Self::TooManyCasts(..) => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn follow(
     known: &DocumentIndex,
 ) -> Result<SavedByOthers, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    transaction::check_generation(&mut transaction, known).await?;
+    transaction::check_generation(&mut transaction, known.generation()).await?;
     let head = log::head(&mut transaction, LogTopic::State).await?;
     let count = head - known.seq();
     let found = if count == 0 {

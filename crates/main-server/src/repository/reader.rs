@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::{
     ANSWER_TIMEOUT,
+    casts::{self, CastFilter},
     database::StateDatabase,
     document::WriteFault,
     history,
@@ -16,7 +17,10 @@ use super::{
 };
 use crate::{
     error::StateError,
-    state::history::{HistoryPeriod, HistoryStep},
+    state::{
+        casts::{CastId, KeptCast},
+        history::{HistoryPeriod, HistoryStep},
+    },
 };
 
 /// A connection of its own, made when it is first needed.
@@ -59,6 +63,24 @@ impl StateReader {
     ) -> Result<Vec<HistoryPeriod>, StateError> {
         let server = || Some(self.server.clone());
         self.read(|connection| history::read(connection, step, from, server()).boxed()).await
+    }
+
+    /// The newest casts that are looked for, the newest first.
+    pub(crate) async fn casts(&self, filter: &CastFilter) -> Result<Vec<KeptCast>, StateError> {
+        self.read(|connection| {
+            let filter = filter.clone();
+            async move { casts::read_page(connection, &filter).await }.boxed()
+        })
+        .await
+    }
+
+    /// None if there is no such cast, or it was removed.
+    pub(crate) async fn cast(&self, id: &CastId) -> Result<Option<KeptCast>, StateError> {
+        self.read(|connection| {
+            let id = id.clone();
+            async move { casts::read_one(connection, &id).await }.boxed()
+        })
+        .await
     }
 
     async fn read<T>(

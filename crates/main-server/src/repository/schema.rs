@@ -3,6 +3,7 @@
 use sqlx::{Any, AnyConnection, Row, error::DatabaseError};
 
 use super::{
+    casts,
     document::{SCHEMA, WriteFault},
     history, log, presence,
 };
@@ -58,5 +59,5 @@ pub(super) async fn ensure(connection: &mut AnyConnection) -> Result<(), WriteFa
     ] {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
-    Ok(())
+    casts::schema::ensure(connection).await
 }

@@ -1,5 +1,7 @@
 //! One list of cases, on both engines.
 
+mod casts;
+
 use std::{fs, net::Ipv4Addr, path::Path, sync::Arc};
 
 use edge_mirror_base::clock::UnixMillis;

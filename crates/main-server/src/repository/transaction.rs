@@ -8,7 +8,7 @@ use super::document::{
     SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
 };
 use super::{
-    history,
+    casts, history,
     log::{self, LogTopic, NewEntry},
     net_changes::{NetChange, net_changes, node_documents},
     schema,
@@ -123,11 +123,11 @@ pub(super) async fn save(
 /// Makes sure that the state is the one that is known, and was not replaced.
 pub(super) async fn check_generation(
     connection: &mut AnyConnection,
-    known: &DocumentIndex,
+    known: i64,
 ) -> Result<(), WriteFault> {
     let row = sqlx::query::<Any>(SELECT_GENERATION).fetch_optional(connection).await?;
     match row.map(|row| row.try_get::<i64, _>(0)).transpose()? {
-        Some(generation) if generation == known.generation() => Ok(()),
+        Some(generation) if generation == known => Ok(()),
         _ => Err(WriteFault::Replaced),
     }
 }
@@ -172,16 +172,28 @@ pub(super) async fn read_state(
     }
 }
 
-/// Reads the documents, logs and history as they are at one moment.
+/// Reads the documents, logs and history as they are at one moment, and then the casts.
 pub(super) async fn read_all(
     connection: &mut AnyConnection,
+    begin_reading: &'static str,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
-    match select(connection, SELECT_ALL).await {
+    let documents = match select(connection, SELECT_ALL).await {
         // One of a version that kept no logs.
         Err(WriteFault::Sql(sqlx::Error::Database(error))) if schema::is_missing_table(&*error) => {
-            select(connection, SELECT_DOCUMENTS).await
+            return select(connection, SELECT_DOCUMENTS).await;
         }
-        outcome => outcome,
+        outcome => outcome?,
+    };
+    let mut transaction = connection.begin_with(begin_reading).await?;
+    match casts::schema::with_casts(&mut transaction, documents).await {
+        // One of a version that kept no casts.
+        Err((documents, WriteFault::Sql(sqlx::Error::Database(error))))
+            if schema::is_missing_table(&*error) =>
+        {
+            Ok(documents)
+        }
+        Err((_, fault)) => Err(fault),
+        Ok(documents) => Ok(documents),
     }
 }
 
@@ -205,9 +217,10 @@ async fn select(
 /// The same, and none where nobody has kept a state yet.
 pub(super) async fn read_if_any(
     connection: &mut AnyConnection,
+    begin_reading: &'static str,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
     match schema::check(connection).await {
-        Ok(()) => read_all(connection).await,
+        Ok(()) => read_all(connection, begin_reading).await,
         Err(WriteFault::NoState) => Ok(Vec::new()),
         Err(fault) => Err(fault),
     }
@@ -234,6 +247,8 @@ pub(super) async fn take_over(
 ) -> Result<TakenState, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     let documents = read_locked(&mut transaction, SELECT_ALL).await?;
+    let with_casts = casts::schema::with_casts(&mut transaction, documents).await;
+    let documents = with_casts.map_err(|(_, fault)| fault)?;
     if let Err(refusal) = check(&documents) {
         transaction.rollback().await?;
         return Err(WriteFault::State(refusal));
@@ -260,6 +275,7 @@ pub(super) async fn replace(
     sqlx::query::<Any>(DELETE_ALL).execute(&mut *transaction).await?;
     let documents = log::replace(&mut transaction, documents).await?;
     let documents = history::replace(&mut transaction, documents).await?;
+    let documents = casts::schema::replace(&mut transaction, documents).await?;
     for SavedDocument { kind, id, json, .. } in documents {
         let insert = sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind).bind(id).bind(json);
         insert.execute(&mut *transaction).await?;
@@ -311,14 +327,15 @@ async fn lock_generation(connection: &mut AnyConnection, known: i64) -> Result<(
     }
 }
 
-/// Creates what is missing and reads what is there; nobody changes it before the end of the
-/// transaction.
+/// Creates what is missing and reads what is there; nobody changes it, or adds casts, before
+/// the end of the transaction.
 async fn read_locked(
     connection: &mut AnyConnection,
     statement: &'static str,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
     schema::ensure(connection).await?;
     sqlx::query::<Any>(LOCK_ANY_GENERATION).execute(&mut *connection).await?;
+    casts::read_locked_head(connection).await?;
     select(connection, statement).await
 }
 

@@ -30,7 +30,7 @@ pub async fn back_up(
 ) -> Result<usize, StateError> {
     let database = StateDatabase::new(location, data);
     let mut connection = connect_existing(&database, data).await?;
-    let reading = transaction::read_all(&mut connection);
+    let reading = transaction::read_all(&mut connection, database.begin_reading());
     let documents = database.within(TRANSFER_TIMEOUT, reading).await?;
     close(connection).await;
     let dump = parsed(&database, &documents)?;
@@ -91,9 +91,9 @@ pub async fn move_state(
     target.check_engine(&mut entering).await?;
 
     // Refused before any main server that uses one of the two is put out of service.
-    let reading = transaction::read_all(&mut leaving);
+    let reading = transaction::read_all(&mut leaving, source.begin_reading());
     let dump = parsed(&source, &source.within(TRANSFER_TIMEOUT, reading).await?)?;
-    let reading = transaction::read_if_any(&mut entering);
+    let reading = transaction::read_if_any(&mut entering, target.begin_reading());
     check_free(&target, &target.within(TRANSFER_TIMEOUT, reading).await?, &dump)?;
 
     // From here on, a main server that runs elsewhere can't change what is left behind.
@@ -107,7 +107,7 @@ pub async fn move_state(
     let (begin, documents) = (target.begin(), dump.documents());
     let replacing = transaction::replace(&mut entering, begin, position, documents);
     target.within(TRANSFER_TIMEOUT, replacing).await?;
-    let reading = transaction::read_all(&mut entering);
+    let reading = transaction::read_all(&mut entering, target.begin_reading());
     let moved = target.within(TRANSFER_TIMEOUT, reading).await?;
     if StateDump::new(&moved).as_ref() != Ok(&dump) {
         return Err(target.unavailable("what was written is not what is read"));

@@ -80,13 +80,19 @@ pub(crate) enum AuditAction {
 
 impl AuditRecord {
     pub(crate) fn new(event: AuditEvent, by: &Operator, at: UnixMillis) -> Self {
+        Self { at, by: by.into(), event }
+    }
+}
+
+impl From<&Operator> for AuditedOperator {
+    fn from(by: &Operator) -> Self {
         let how = match by.how {
             AuthMethod::Local => AuditedLogin::Local,
             AuthMethod::Token => AuditedLogin::Token,
             AuthMethod::Session { .. } => AuditedLogin::Session,
             AuthMethod::Open => AuditedLogin::Open,
         };
-        Self { at, by: AuditedOperator { address: by.address, how }, event }
+        Self { address: by.address, how }
     }
 }
 

@@ -267,6 +267,11 @@ impl NodeRegistry {
         }
     }
 
+    /// The site of a node that is known here, as it says or its operator does.
+    pub(crate) fn site(&self, node_id: &str) -> Option<&str> {
+        self.nodes.get(node_id).map(RegisteredNode::site)
+    }
+
     pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = (&str, &RegisteredNode)> {
         self.nodes.iter().filter(move |(_, node)| node.is_alive(now))
     }

@@ -1,0 +1,196 @@
+//! Casts, for operators: `/api/v1/casts`.
+//!
+//! | Call | Body | Answer |
+//! |---|---|---|
+//! | `POST …` | a cast, or a list of them | 201, once it is on disk: the cast; of a list, all or none, their ids |
+//! | `GET …` | | 200, the newest first; `topic`, `search`, `before`, `limit` |
+//! | `GET …/{cast}` | | 200, the cast |
+//! | `DELETE …/{cast}` | | 200, the cast: nobody gets it any more who does not have it |
+//!
+//! Times are seconds since 1970. Unknown cast: 404. Malformed JSON: 422.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::{FromRequestParts, RawPathParams, State},
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use edge_mirror_base::{clock::UnixMillis, tasks};
+use edge_mirror_http::{access::Operator, wire::ApiQuery};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tracing::info;
+
+use crate::{
+    api::json::{DeclaredJson, JsonItems, WrittenJson},
+    refusal::RequestError,
+    repository::CastFilter,
+    server::{AddedCasts, Server},
+    state::{
+        audit::AuditedOperator,
+        casts::{CastId, CastPriority, CastStatus, KeptCast},
+        destinations::Destinations,
+    },
+};
+
+type Shared = State<Arc<Server>>;
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1000;
+
+impl FromRequestParts<Arc<Server>> for CastId {
+    type Rejection = RequestError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        server: &Arc<Server>,
+    ) -> Result<Self, RequestError> {
+        let path = RawPathParams::from_request_parts(parts, server).await;
+        let text = path.ok().and_then(|path| {
+            path.iter().find(|(name, _)| *name == "cast").map(|(_, id)| id.to_owned())
+        });
+        let text = text.unwrap_or_default();
+        Self::parse(&text).ok_or_else(|| RequestError::UnknownCast(text.chars().take(64).collect()))
+    }
+}
+
+/// A cast as operators see it.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CastView<'a> {
+    id: String,
+    topic: &'a str,
+    /// As it was sent: a text, or any JSON.
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
+    body: &'a RawValue,
+    to: &'a Destinations,
+    priority: CastPriority,
+    status: CastStatus,
+    at: f64,
+    expires_at: f64,
+    cancelled_at: Option<f64>,
+    key: Option<&'a str>,
+    by: &'a AuditedOperator,
+}
+
+impl<'a> CastView<'a> {
+    fn new(cast: &'a KeptCast, now: UnixMillis) -> Self {
+        let details = &cast.details;
+        Self {
+            id: cast.id().to_string(),
+            topic: &cast.topic,
+            // It was written by this program.
+            body: serde_json::from_str(&cast.body).unwrap_or(RawValue::NULL),
+            to: &details.to,
+            priority: details.priority,
+            status: cast.status(now),
+            at: cast.at.as_secs_f64(),
+            expires_at: cast.expires_at.as_secs_f64(),
+            cancelled_at: cast.cancelled_at.map(UnixMillis::as_secs_f64),
+            key: Some(&*cast.key).filter(|key| !key.is_empty()),
+            by: &details.by,
+        }
+    }
+}
+
+/// Casts, the newest first.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CastPage<'a> {
+    casts: Vec<CastView<'a>>,
+    /// For `before` of the next page; null if there are no earlier ones.
+    next: Option<String>,
+}
+
+/// The casts of a list, in its order.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SentCasts {
+    casts: Vec<SentCast>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SentCast {
+    id: String,
+    /// One with the same key was sent before: this is its id, and it is not sent again.
+    repeated: bool,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CastQuery {
+    before: Option<String>,
+    limit: Option<u32>,
+    #[serde(default)]
+    topic: String,
+    #[serde(default)]
+    search: String,
+}
+
+pub(crate) async fn create(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    _: DeclaredJson,
+    JsonItems { items, is_list }: JsonItems,
+) -> Result<Response, RequestError> {
+    let reading = server.clone();
+    let casts = tasks::blocking(move || reading.read_casts(items, &operator)).await?;
+    let added = server.add_casts(casts).await?;
+    if is_list {
+        return Ok((StatusCode::CREATED, WrittenJson::new(&sent(added))).into_response());
+    }
+    let cast = match added.first() {
+        Some(cast) => cast,
+        None => server.cast(&added.id()).await?,
+    };
+    let view = WrittenJson::new(&CastView::new(&cast, UnixMillis::now()));
+    Ok((StatusCode::CREATED, view).into_response())
+}
+
+fn sent(AddedCasts { stream, receipts, .. }: AddedCasts) -> SentCasts {
+    let casts = receipts.into_iter().map(|receipt| SentCast {
+        id: CastId { stream: stream.clone(), seq: receipt.seq }.to_string(),
+        repeated: receipt.repeated,
+    });
+    SentCasts { casts: casts.collect() }
+}
+
+pub(crate) async fn list(
+    State(server): Shared,
+    ApiQuery(asked): ApiQuery<CastQuery>,
+) -> Result<WrittenJson, RequestError> {
+    let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 || limit > MAX_LIMIT {
+        return Err(RequestError::Invalid(format!(
+            "limit 应为 1 到 {MAX_LIMIT} / limit must be from 1 to {MAX_LIMIT}"
+        )));
+    }
+    let before = asked.before.map(|text| {
+        CastId::parse(&text)
+            .map(|id| id.seq)
+            .ok_or_else(|| RequestError::invalid("before 应为消息 ID / before must be a cast's id"))
+    });
+    let (topic, text) = (asked.topic, asked.search);
+    // One more tells whether there are more.
+    let filter = CastFilter { before: before.transpose()?, topic, text, limit: limit + 1 };
+    let mut casts = server.casts(&filter).await?;
+    let has_more = casts.len() > limit as usize;
+    casts.truncate(limit as usize);
+    let next = casts.last().filter(|_| has_more).map(|cast| cast.id().to_string());
+    let now = UnixMillis::now();
+    let casts = casts.iter().map(|cast| CastView::new(cast, now)).collect();
+    Ok(WrittenJson::new(&CastPage { casts, next }))
+}
+
+pub(crate) async fn show(State(server): Shared, id: CastId) -> Result<WrittenJson, RequestError> {
+    let cast = server.cast(&id).await?;
+    Ok(WrittenJson::new(&CastView::new(&cast, UnixMillis::now())))
+}
+
+pub(crate) async fn cancel(State(server): Shared, id: CastId) -> Result<WrittenJson, RequestError> {
+    let cast = server.cancel_cast(id).await?;
+    info!("cast {} was cancelled", cast.id());
+    Ok(WrittenJson::new(&CastView::new(&cast, UnixMillis::now())))
+}

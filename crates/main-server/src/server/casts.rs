@@ -1,0 +1,135 @@
+//! The way of casts to the worker that saves them.
+
+use std::sync::Arc;
+
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::access::Operator;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    refusal::RequestError,
+    repository::CastFilter,
+    server::Server,
+    state::{
+        casts::{self, CastId, CastLimits, CastReceipt, KeptCast, NewCast},
+        destinations::{AddressedNode, Audience, Destinations, UnusableDestinations},
+        fleet::KnownNode,
+    },
+};
+
+/// Requests that wait for the worker; each may hold a megabyte. Who comes later waits to
+/// be queued.
+const MAX_QUEUED: usize = 64;
+
+/// A change of the casts, and who waits for what becomes of it.
+#[derive(Debug)]
+pub(crate) enum PendingCasts {
+    Add(Vec<NewCast>, oneshot::Sender<Result<AddedCasts, RequestError>>),
+    Cancel(CastId, oneshot::Sender<Result<Option<KeptCast>, RequestError>>),
+}
+
+/// The casts of a request, saved.
+#[derive(Debug)]
+pub(crate) struct AddedCasts {
+    pub(crate) stream: Arc<str>,
+    pub(crate) receipts: Vec<CastReceipt>,
+    pub(crate) casts: Vec<NewCast>,
+}
+
+impl AddedCasts {
+    /// The id of the first one.
+    pub(crate) fn id(&self) -> CastId {
+        let seq = self.receipts.first().map_or(0, |receipt| receipt.seq);
+        CastId { stream: self.stream.clone(), seq }
+    }
+
+    /// The first one; None if it was saved before.
+    pub(crate) fn first(&self) -> Option<KeptCast> {
+        let receipt = self.receipts.first().filter(|receipt| !receipt.repeated)?;
+        Some(self.casts.first()?.kept(receipt.seq, self.stream.clone()))
+    }
+}
+
+/// The way to the worker, and the bounds of casts.
+#[derive(Debug)]
+pub(crate) struct CastQueue {
+    sender: mpsc::Sender<PendingCasts>,
+    pub(crate) limits: CastLimits,
+}
+
+impl CastQueue {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<PendingCasts>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+        (Self { sender, limits: CastLimits::default() }, receiver)
+    }
+}
+
+impl Server {
+    /// Reads casts that an operator sends to nodes of this fleet.
+    pub(crate) fn read_casts(
+        &self,
+        items: Vec<Map<String, Value>>,
+        by: &Operator,
+    ) -> Result<Vec<NewCast>, RequestError> {
+        let (now, limits) = (UnixMillis::now(), &self.casts.limits);
+        casts::read_casts(items, limits, &by.into(), now, |to| self.resolve(to))
+    }
+
+    /// The nodes that are meant, as they are known now.
+    pub(crate) fn resolve(&self, to: &Destinations) -> Result<Audience, UnusableDestinations> {
+        let known = self.known();
+        // What a node says of its site counts where its operator says none.
+        let registry = (!to.sites.is_empty()).then(|| self.registry());
+        let site = |node: &KnownNode| {
+            let reported = registry.as_ref().and_then(|registry| registry.site(&node.id));
+            match node.profile.site.is_empty() {
+                true => reported.unwrap_or_default().to_owned(),
+                false => node.profile.site.clone(),
+            }
+        };
+        let sites: Vec<_> = match to.sites.is_empty() {
+            true => vec![String::new(); known.len()],
+            false => known.iter().map(|node| site(node)).collect(),
+        };
+        drop(registry);
+        let nodes = known.iter().zip(&sites).map(|(node, site)| AddressedNode {
+            id: &node.id,
+            site,
+            labels: &node.profile.labels,
+        });
+        to.resolve(nodes)
+    }
+
+    /// Has casts saved; they are on disk when this returns, even if the caller is dropped.
+    pub(crate) async fn add_casts(&self, casts: Vec<NewCast>) -> Result<AddedCasts, RequestError> {
+        let (reply, outcome) = oneshot::channel();
+        self.queue_casts(PendingCasts::Add(casts, reply)).await?;
+        outcome.await.map_err(|_| RequestError::stopping())?
+    }
+
+    /// Has nobody else get a cast, and returns it as it is then.
+    pub(crate) async fn cancel_cast(&self, id: CastId) -> Result<KeptCast, RequestError> {
+        let name = id.to_string();
+        let (reply, outcome) = oneshot::channel();
+        self.queue_casts(PendingCasts::Cancel(id, reply)).await?;
+        let cancelled = outcome.await.map_err(|_| RequestError::stopping())??;
+        cancelled.ok_or(RequestError::UnknownCast(name))
+    }
+
+    async fn queue_casts(&self, pending: PendingCasts) -> Result<(), RequestError> {
+        self.casts.sender.send(pending).await.map_err(|_| RequestError::stopping())
+    }
+
+    /// The newest casts that are looked for, the newest first.
+    pub(crate) async fn casts(&self, filter: &CastFilter) -> Result<Vec<KeptCast>, RequestError> {
+        let found = self.cast_records.casts(filter).await;
+        found.map_err(|error| RequestError::RecordsUnavailable(error.to_string()))
+    }
+
+    pub(crate) async fn cast(&self, id: &CastId) -> Result<KeptCast, RequestError> {
+        let found = self.cast_records.cast(id).await;
+        let found = found.map_err(|error| RequestError::RecordsUnavailable(error.to_string()))?;
+        found.ok_or_else(|| RequestError::UnknownCast(id.to_string()))
+    }
+}

@@ -1,0 +1,139 @@
+//! Casts: messages from operators to nodes, kept until they are delivered or expire. Pure;
+//! `repository/casts` numbers and keeps them.
+//!
+//! All casts have one sequence of numbers. It is the order in which they were saved, and so
+//! also the order within each topic; how far a node is in it is one number.
+
+mod admission;
+mod request;
+
+use std::{sync::Arc, time::Duration};
+
+use edge_mirror_base::clock::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use admission::{CastBook, CastReceipt, CastRefusal, KeyedCast, admit};
+#[cfg(test)]
+pub(crate) use request::CastRequest;
+pub(crate) use request::{NewCast, read_casts};
+
+use crate::state::{audit::AuditedOperator, destinations::Destinations};
+
+/// The bounds of casts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CastLimits {
+    /// Casts that are kept, delivered and expired ones among them.
+    pub max_casts: u64,
+    /// Bytes of them.
+    pub max_bytes: u64,
+    /// The time for which they are kept once they have expired.
+    pub kept_for: Duration,
+    /// Bytes of a body.
+    pub max_body: u64,
+    /// Longest time until a cast expires.
+    pub max_lifetime: Duration,
+    /// Casts in one request.
+    pub max_batch: u64,
+}
+
+impl Default for CastLimits {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            max_casts: 200_000,
+            max_bytes: 256_000_000,
+            kept_for: 7 * DAY,
+            max_body: 4096,
+            max_lifetime: 30 * DAY,
+            max_batch: 1000,
+        }
+    }
+}
+
+/// Importance, for whoever shows it: it changes no order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CastPriority {
+    Low,
+    #[default]
+    Normal,
+    High,
+    Urgent,
+}
+
+/// The part of a cast that is kept as it is and never searched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CastDetails {
+    pub(crate) to: Destinations,
+    pub(crate) priority: CastPriority,
+    pub(crate) by: AuditedOperator,
+    /// The digest of what its sender said, to know a repetition by.
+    pub(crate) fingerprint: String,
+}
+
+/// A cast as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct KeptCast {
+    pub(crate) seq: i64,
+    /// The sequence that the number belongs to.
+    pub(crate) stream: Arc<str>,
+    pub(crate) topic: String,
+    pub(crate) at: UnixMillis,
+    pub(crate) expires_at: UnixMillis,
+    pub(crate) cancelled_at: Option<UnixMillis>,
+    pub(crate) bytes: u64,
+    /// The name of its audience.
+    pub(crate) audience: Arc<str>,
+    /// Empty: there is none.
+    pub(crate) key: String,
+    pub(crate) details: CastDetails,
+    /// JSON.
+    pub(crate) body: String,
+}
+
+/// A cast's place in a sequence of numbers, as text: `STREAM-NUMBER`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CastId {
+    pub(crate) stream: Arc<str>,
+    pub(crate) seq: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CastStatus {
+    /// Delivered to nodes that do not have it yet.
+    Active,
+    Expired,
+    Cancelled,
+}
+
+impl KeptCast {
+    pub(crate) fn id(&self) -> CastId {
+        CastId { stream: self.stream.clone(), seq: self.seq }
+    }
+
+    pub(crate) fn status(&self, now: UnixMillis) -> CastStatus {
+        match self.cancelled_at {
+            Some(_) => CastStatus::Cancelled,
+            None if self.expires_at <= now => CastStatus::Expired,
+            None => CastStatus::Active,
+        }
+    }
+}
+
+impl CastId {
+    /// None if nothing can have this id.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (stream, seq) = text.rsplit_once('-')?;
+        let seq = seq.parse().ok().filter(|seq| *seq > 0 && !stream.is_empty())?;
+        Some(Self { stream: stream.into(), seq })
+    }
+}
+
+impl std::fmt::Display for CastId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.stream, self.seq)
+    }
+}

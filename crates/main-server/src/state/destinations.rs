@@ -1,0 +1,218 @@
+//! The nodes that operators send something to: what they name, and which nodes that is.
+//! Pure.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use edge_mirror_protocol::package::Sha256;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256 as Hasher};
+use thiserror::Error;
+
+/// Names of one kind: more than a venue has.
+const MAX_NAMES: usize = 1000;
+const MAX_NAME: usize = 256;
+/// Unknown names that an error lists.
+const MAX_LISTED: usize = 5;
+
+/// Nodes as an operator names them: each that is in any of these lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Destinations {
+    /// All nodes of the fleet, also those that join it later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) all: bool,
+    /// Their ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) nodes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sites: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) labels: Vec<String>,
+}
+
+/// The nodes that something is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Whoever is a node when it asks.
+    All,
+    /// Those that were meant when it was sent, by id.
+    Nodes(BTreeSet<String>),
+}
+
+/// A node as far as it counts here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressedNode<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) site: &'a str,
+    pub(crate) labels: &'a [String],
+}
+
+/// The reasons that nothing can be sent to some destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum UnusableDestinations {
+    #[error(
+        "没有指定目标，请填写 all、nodes、sites 或 labels / no destination: name all, nodes, sites or labels"
+    )]
+    Nothing,
+    #[error("没有节点可以发送 / there is no node to send it to")]
+    NoNodes,
+    #[error("没有这样的{chinese}：{names} / there is no such {english}: {names}")]
+    Unknown { chinese: &'static str, english: &'static str, names: String },
+    #[error(
+        "目标最多 {MAX_NAMES} 个，每个最长 {MAX_NAME} 字节 / at most {MAX_NAMES} destinations of a kind, of at most {MAX_NAME} bytes each"
+    )]
+    TooMany,
+}
+
+impl Audience {
+    /// A short name, which two audiences share only if they are the same.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Nodes(ids) => Sha256::new(Hasher::digest(json_list(ids)).into()).to_string(),
+        }
+    }
+
+    /// The ids as a JSON list; None for all nodes.
+    pub(crate) fn to_json(&self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Nodes(ids) => Some(json_list(ids)),
+        }
+    }
+}
+
+fn json_list(ids: &BTreeSet<String>) -> String {
+    // A list of texts can be written.
+    serde_json::to_string(ids).unwrap_or_default()
+}
+
+impl Destinations {
+    /// The nodes that are named. An error if a name fits none: it may be a mistake, and
+    /// nobody would notice that somebody got nothing.
+    pub(crate) fn resolve<'a>(
+        &self,
+        nodes: impl Iterator<Item = AddressedNode<'a>>,
+    ) -> Result<Audience, UnusableDestinations> {
+        let Self { all, nodes: ids, sites, labels } = self;
+        let names = [ids, sites, labels];
+        if !all && names.iter().all(|names| names.is_empty()) {
+            return Err(UnusableDestinations::Nothing);
+        }
+        let is_long = |names: &&Vec<String>| {
+            names.len() > MAX_NAMES || names.iter().any(|name| name.len() > MAX_NAME)
+        };
+        if names.iter().any(is_long) {
+            return Err(UnusableDestinations::TooMany);
+        }
+        let [ids, sites, labels] = names.map(|names| NamedSet::new(names));
+        let (mut found, mut is_empty) = (BTreeSet::new(), true);
+        let (mut ids, mut sites, mut labels) = (ids, sites, labels);
+        for node in nodes {
+            is_empty = false;
+            let is_named = [ids.take(node.id), sites.take(node.site)].contains(&true);
+            // All of them, as each may be the only one that fits.
+            let named_labels = node.labels.iter().filter(|label| labels.take(label)).count();
+            if is_named || named_labels > 0 {
+                found.insert(node.id.to_owned());
+            }
+        }
+        for (set, chinese, english) in
+            [(ids, "节点", "node"), (sites, "站点", "site"), (labels, "标签", "label")]
+        {
+            if let Some(names) = set.unused() {
+                return Err(UnusableDestinations::Unknown { chinese, english, names });
+            }
+        }
+        match (is_empty, all) {
+            (true, _) => Err(UnusableDestinations::NoNodes),
+            (false, true) => Ok(Audience::All),
+            (false, false) => Ok(Audience::Nodes(found)),
+        }
+    }
+}
+
+/// Names, and which of them fit nothing so far.
+struct NamedSet<'a> {
+    names: HashSet<&'a str>,
+    unused: HashMap<&'a str, usize>,
+}
+
+impl<'a> NamedSet<'a> {
+    fn new(names: &'a [String]) -> Self {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let unused = names.iter().enumerate().map(|(place, name)| (*name, place));
+        Self { unused: unused.collect(), names: names.into_iter().collect() }
+    }
+
+    fn take(&mut self, name: &str) -> bool {
+        let is_named = self.names.contains(name);
+        if is_named {
+            self.unused.remove(name);
+        }
+        is_named
+    }
+
+    /// The first of those that fit nothing, in the order given.
+    fn unused(&self) -> Option<String> {
+        let mut unused: Vec<_> = self.unused.iter().map(|(name, place)| (*place, *name)).collect();
+        unused.sort_unstable();
+        let listed: Vec<_> = unused.iter().take(MAX_LISTED).map(|(_, name)| *name).collect();
+        (!listed.is_empty()).then(|| listed.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn resolve(to: &Value) -> Result<Audience, UnusableDestinations> {
+        let labels =
+            [vec![], vec!["screen".to_owned()], vec!["screen".to_owned(), "5g".to_owned()]];
+        let nodes = [("a", "north"), ("b", "north"), ("c", "")].into_iter().zip(&labels);
+        let nodes = nodes.map(|((id, site), labels)| AddressedNode { id, site, labels });
+        serde_json::from_value::<Destinations>(to.clone()).unwrap().resolve(nodes)
+    }
+
+    #[test]
+    fn each_kind_names_nodes_and_together_they_name_more() {
+        for (to, ids) in [
+            (json!({"nodes": ["b"]}), vec!["b"]),
+            (json!({"nodes": ["c", "a", "c"]}), vec!["a", "c"]),
+            (json!({"sites": ["north"]}), vec!["a", "b"]),
+            (json!({"labels": ["5g"]}), vec!["c"]),
+            (json!({"labels": ["screen", "5g"]}), vec!["b", "c"]),
+            (json!({"nodes": ["b"], "sites": ["north"], "labels": ["5g"]}), vec!["a", "b", "c"]),
+            (json!({"sites": [""]}), vec!["c"]),
+        ] {
+            let ids = ids.into_iter().map(str::to_owned).collect();
+            assert_eq!(resolve(&to), Ok(Audience::Nodes(ids)), "{to}");
+        }
+        assert_eq!(resolve(&json!({"all": true})), Ok(Audience::All));
+        assert_eq!(resolve(&json!({"all": true, "nodes": ["a"]})), Ok(Audience::All));
+    }
+
+    #[test]
+    fn who_names_nobody_or_someone_unknown_is_told_so() {
+        for nothing in [json!({}), json!({"all": false, "nodes": [], "sites": []})] {
+            assert_eq!(resolve(&nothing), Err(UnusableDestinations::Nothing), "{nothing}");
+        }
+        for (to, told) in [
+            (json!({"nodes": ["a", "x", "y"]}), "no such node: x, y"),
+            (json!({"sites": ["north", "South"]}), "no such site: South"),
+            (json!({"all": true, "labels": ["x"]}), "no such label: x"),
+        ] {
+            let refusal = resolve(&to).unwrap_err().to_string();
+            assert!(refusal.ends_with(told), "{refusal}");
+        }
+        let nobody = Destinations { all: true, ..Destinations::default() };
+        assert_eq!(nobody.resolve([].into_iter()), Err(UnusableDestinations::NoNodes));
+        let many = vec!["a"; MAX_NAMES + 1];
+        assert_eq!(resolve(&json!({"nodes": many})), Err(UnusableDestinations::TooMany));
+        let long = "x".repeat(MAX_NAME + 1);
+        assert_eq!(resolve(&json!({"sites": [long]})), Err(UnusableDestinations::TooMany));
+    }
+}
