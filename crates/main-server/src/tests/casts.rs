@@ -193,7 +193,7 @@ async fn two_main_servers_give_numbers_without_holes() {
         t.until_known("a").await;
     }
     let senders = (0..16).map(async |n: usize| {
-        let t = if n % 2 == 0 { &one } else { &other };
+        let t = if n.is_multiple_of(2) { &one } else { &other };
         for m in 0..10 {
             let key = format!("{}", (n / 2) * 10 + m);
             // Each cast is sent by both at the same time.
@@ -229,7 +229,12 @@ async fn without_the_database_casts_are_refused_and_none_that_was_acknowledged_i
     assert_eq!(status, 503, "{refusal}");
     assert!(refusal["detail"].as_str().unwrap().contains("can't be saved now"), "{refusal}");
     assert_eq!(t.get(CASTS).await.status(), 503);
-    tasks::blocking(move || postgres.resume()).await;
+    // It is stopped where it is dropped.
+    let _postgres = tasks::blocking(move || {
+        postgres.resume();
+        postgres
+    })
+    .await;
     let begun = Instant::now();
     while t.cast(json!({"body": "after", "key": "k"})).await.0 != 201 {
         assert!(begun.elapsed() < Duration::from_secs(20), "it does not come back");

@@ -19,7 +19,7 @@ use crate::{
 #[expect(dead_code, reason = "a description")]
 #[schemars(untagged)]
 enum OneOrMany {
-    One(CastRequest),
+    One(Box<CastRequest>),
     Many(Vec<CastRequest>),
 }
 
@@ -27,7 +27,7 @@ enum OneOrMany {
 #[expect(dead_code, reason = "a description")]
 #[schemars(untagged)]
 enum Sent<'a> {
-    One(CastView<'a>),
+    One(Box<CastView<'a>>),
     Many(SentCasts),
 }
 
