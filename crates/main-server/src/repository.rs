@@ -8,14 +8,16 @@
 //! anything. A state that is restored or moved begins a new generation, and nobody's changes
 //! to the one before are taken.
 //!
-//! `casts` has tables and a connection of its own. `schema` has the other tables, `transaction` the statements, `document` is what they are
-//! about; `following` and `wake` are about other main servers; `log` and `history` are what
+//! `casts` has tables and a connection of its own. `schema` has the other tables,
+//! `transaction` and `document_writer` the statements, `document` is what they are about;
+//! `following` and `wake` are about other main servers; `log` and `history` are what
 //! is added and read by `reader`; `database` is the way to either engine, `legacy` and
 //! `import` are about the first start, `dump` and `transfer` about whole states.
 
 mod casts;
 mod database;
 mod document;
+mod document_writer;
 mod dump;
 mod following;
 mod history;
@@ -173,6 +175,27 @@ impl StateRepository {
         })
     }
 
+    /// Saves what `change` makes of the state as other main servers left it, and tells it
+    /// what they saved since. None of them saves anything in between, so it takes one
+    /// transaction, however much they save.
+    pub(crate) async fn commit_after_others(
+        &mut self,
+        change: impl AsyncFnOnce(Option<FollowedState>) -> StateChanges,
+    ) -> Result<(), StateError> {
+        let Self { database, connection, known, signal, turn } = self;
+        let _turn = turn.take().await;
+        let mut connected =
+            connection.take().ok_or_else(|| database.unavailable("not connected"))?;
+        let following = following::follow_locking(&mut connected, database.begin(), known);
+        let (transaction, found) = database.within(ANSWER_TIMEOUT, following).await?;
+        let changes = change(taken_in(known, found)).await;
+        let saving = transaction::save_locked(transaction, signal.as_ref(), known, &changes);
+        let written = database.within(ANSWER_TIMEOUT, saving).await?;
+        known.extend(written);
+        *connection = Some(connected);
+        Ok(())
+    }
+
     /// Reads what other main servers saved since; an error where changes can't be saved.
     pub(crate) async fn follow(&mut self) -> Result<Option<FollowedState>, StateError> {
         let Self { database, connection, known, .. } = self;
@@ -181,22 +204,15 @@ impl StateRepository {
         let following = following::follow(&mut connected, database.begin_reading(), known);
         let found = database.within(ANSWER_TIMEOUT, following).await?;
         *connection = Some(connected);
-        Ok(match found {
-            SavedByOthers::Nothing => None,
-            SavedByOthers::Changes(changes, written) => {
-                known.extend(written);
-                Some(FollowedState::Changes(changes))
-            }
-            SavedByOthers::All(state, read) => {
-                known.replace(read);
-                Some(FollowedState::All(state))
-            }
-        })
+        Ok(taken_in(known, found))
     }
 
-    /// Connects again after an error, and returns what was saved: a change that seemed
-    /// to fail may have been.
-    pub(crate) async fn reconnect(&mut self) -> Result<MasterState, StateError> {
+    /// Connects again after an error, saves what `repair` makes of what was saved, and
+    /// returns all: a change that seemed to fail may have been.
+    pub(crate) async fn reconnect(
+        &mut self,
+        repair: impl FnOnce(&MasterState) -> StateChanges,
+    ) -> Result<MasterState, StateError> {
         self.connection = None;
         let _turn = self.turn.take().await;
         let mut connection = self.database.connect().await?;
@@ -204,7 +220,8 @@ impl StateRepository {
         // One that hangs, or is locked by another, is noticed soon; a state takes its time.
         let trying = transaction::try_lock(&mut connection, begin, generation);
         self.database.within(ANSWER_TIMEOUT, trying).await?;
-        let reading = transaction::read_locking(&mut connection, begin, generation);
+        let wake = self.signal.as_ref();
+        let reading = transaction::read_locking(&mut connection, begin, wake, generation, repair);
         let (known, state) = self.database.within(TRANSFER_TIMEOUT, reading).await?;
         self.known.replace(known);
         self.connection = Some(connection);
@@ -240,6 +257,21 @@ impl StateRepository {
         if let Some(connection) = self.connection {
             // Everything is saved already.
             let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close()).await;
+        }
+    }
+}
+
+/// Notes in `known` what others saved.
+fn taken_in(known: &mut DocumentIndex, found: SavedByOthers) -> Option<FollowedState> {
+    match found {
+        SavedByOthers::Nothing => None,
+        SavedByOthers::Changes(changes, written) => {
+            known.extend(written);
+            Some(FollowedState::Changes(changes))
+        }
+        SavedByOthers::All(state, read) => {
+            known.replace(read);
+            Some(FollowedState::All(state))
         }
     }
 }

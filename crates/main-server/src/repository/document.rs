@@ -9,7 +9,7 @@ use std::{
 use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::transaction::WrittenDocuments;
+use super::document_writer::WrittenDocuments;
 use crate::{
     error::StateError,
     state::{

@@ -3,15 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use edge_mirror_protocol::package::percent_decoded;
-use sqlx::{Any, AnyConnection, Connection, Row};
+use sqlx::{Any, AnyConnection, Connection, Row, Transaction};
 
 use super::{
     document::{
         DocumentEntry, DocumentIndex, DocumentKey, DocumentKind, SavedMeeting, SavedText,
         WriteFault,
     },
+    document_writer::WrittenDocuments,
     log::{self, LogEntry, LogTopic},
-    transaction::{self, WrittenDocuments},
+    transaction,
 };
 use crate::state::{
     fleet::NodeChange,
@@ -41,23 +42,39 @@ pub(super) async fn follow(
 ) -> Result<SavedByOthers, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     transaction::check_generation(&mut transaction, known.generation()).await?;
-    let head = log::head(&mut transaction, LogTopic::State).await?;
-    let count = head - known.seq();
-    let found = if count == 0 {
-        SavedByOthers::Nothing
-    } else {
-        let state = LogTopic::State;
-        let entries = log::read_after(&mut transaction, state, known.seq(), MAX_ENTRIES).await?;
-        match names(&entries, known.seq(), head)? {
-            Some(names) => read_documents(&mut transaction, known, names, head).await?,
-            None => {
-                let (known, state) = transaction::read_state(&mut transaction).await?;
-                SavedByOthers::All(state, known)
-            }
-        }
-    };
+    let found = read_since(&mut transaction, known).await?;
     transaction.commit().await?;
     Ok(found)
+}
+
+/// The same, and nobody saves anything more before the end of the transaction.
+pub(super) async fn follow_locking<'a>(
+    connection: &'a mut AnyConnection,
+    begin: &'static str,
+    known: &DocumentIndex,
+) -> Result<(Transaction<'a, Any>, SavedByOthers), WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    transaction::lock_generation(&mut transaction, known.generation()).await?;
+    let found = read_since(&mut transaction, known).await?;
+    Ok((transaction, found))
+}
+
+async fn read_since(
+    connection: &mut AnyConnection,
+    known: &DocumentIndex,
+) -> Result<SavedByOthers, WriteFault> {
+    let head = log::head(connection, LogTopic::State).await?;
+    if head == known.seq() {
+        return Ok(SavedByOthers::Nothing);
+    }
+    let entries = log::read_after(connection, LogTopic::State, known.seq(), MAX_ENTRIES).await?;
+    match names(&entries, known.seq(), head)? {
+        Some(names) => read_documents(connection, known, names, head).await,
+        None => {
+            let (known, state) = transaction::read_state(connection).await?;
+            Ok(SavedByOthers::All(state, known))
+        }
+    }
 }
 
 /// The documents that entries name; None if entries are missing, or name many.

@@ -1,5 +1,6 @@
 //! One list of cases, on both engines.
 
+mod at_once;
 mod casts;
 
 use std::{fs, net::Ipv4Addr, path::Path, sync::Arc};
@@ -109,9 +110,13 @@ async fn what_is_saved_is_read_again_in_the_order_of_creation(database: TestData
         .await;
     let ids: Vec<_> = table.meetings.meetings.iter().map(|meeting| meeting.id.as_str()).collect();
     assert_eq!(ids, ["z", "a", "会议 '1'; --", "b"]);
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
     repository.close().await;
     assert_eq!(database.opened().await.1, table);
+}
+
+fn unchanged(_: &MasterState) -> StateChanges {
+    StateChanges::default()
 }
 
 fn record(subject: usize) -> AuditRecord {
@@ -211,13 +216,13 @@ async fn of_one_meeting_the_last_change_of_a_transaction_counts(database: TestDa
     assert_eq!(table.meetings.meetings[0].status, MeetingPhase::Ended);
     // The order is that of creation, whatever changed last.
     commit(&mut repository, &mut table, &[create("z"), create("a"), start("z")]).await;
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
     // Deleted and created again, within one transaction and over two.
     let again = [MeetingCommand::Delete(id("m")), create("m"), start("m")];
     commit(&mut repository, &mut table, &again).await;
     commit(&mut repository, &mut table, &[MeetingCommand::Delete(id("m"))]).await;
     commit(&mut repository, &mut table, &[create("m")]).await;
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
 }
 
 async fn changes_are_saved_all_or_none_and_not_over_others(database: TestDatabase) {
@@ -230,30 +235,38 @@ async fn changes_are_saved_all_or_none_and_not_over_others(database: TestDatabas
     assert!(matches!(refused, StateError::Conflict { .. }), "{refused}");
     let refused = repository.commit(&both).await.unwrap_err();
     assert!(matches!(refused, StateError::Unavailable { .. }), "only after reading: {refused}");
-    assert_eq!(repository.reconnect().await.unwrap(), saved);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), saved);
     assert_eq!(repository.commit(&both).await.unwrap(), CommitOutcome::Saved);
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
 }
 
-/// Carries out commands as a main server does that shares the state with others.
+/// Carries out commands as a main server does that shares the state with others. True if
+/// nobody came first.
 async fn share<C: Clone + Into<MasterCommand>>(
     repository: &mut StateRepository,
     table: &mut MasterState,
     commands: &[C],
-) {
-    loop {
-        let mut after = table.clone();
-        let wanted = changes(&mut after, commands);
-        if repository.commit(&wanted).await.unwrap() == CommitOutcome::Saved {
-            *table = after;
-            return;
-        }
-        catch_up(repository, table).await;
+) -> bool {
+    let mut after = table.clone();
+    let wanted = changes(&mut after, commands);
+    if repository.commit(&wanted).await.unwrap() == CommitOutcome::Saved {
+        *table = after;
+        return true;
     }
+    let changing = async |found| {
+        take_in(table, found);
+        changes(table, commands)
+    };
+    repository.commit_after_others(changing).await.unwrap();
+    false
 }
 
 async fn catch_up(repository: &mut StateRepository, table: &mut MasterState) {
-    match repository.follow().await.unwrap() {
+    take_in(table, repository.follow().await.unwrap());
+}
+
+fn take_in(table: &mut MasterState, found: Option<FollowedState>) {
+    match found {
         None => {}
         Some(FollowedState::Changes(changes)) => table.merge(&changes),
         Some(FollowedState::All(state)) => *table = state,
@@ -294,7 +307,7 @@ async fn who_shares_it_sees_what_others_save_and_loses_nothing_of_it(database: T
     catch_up(&mut second, &mut there).await;
     assert_eq!((there.nodes.len(), there.nodes.refused().count()), (0, 0));
     assert_eq!(there, here);
-    assert_eq!(first.reconnect().await.unwrap(), there);
+    assert_eq!(first.reconnect(unchanged).await.unwrap(), there);
 }
 
 async fn who_is_far_behind_reads_the_whole_state(database: TestDatabase) {
@@ -320,7 +333,7 @@ async fn an_older_version_that_opens_it_has_it_alone(database: TestDatabase) {
     database.run(older).await;
     let late = changes(&mut table.clone(), &[create("late")]);
     for refused in
-        [repository.commit(&late).await.map(drop), repository.reconnect().await.map(drop)]
+        [repository.commit(&late).await.map(drop), repository.reconnect(unchanged).await.map(drop)]
     {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, StateError::Replaced { .. }), "{refused}");
@@ -499,7 +512,7 @@ async fn what_is_saved_of_nodes_is_read_again(database: TestDatabase) {
     let known = table.nodes.iter().map(|node| &*node.id).collect::<Vec<_>>();
     assert_eq!(known, ["c", hall]);
     assert_eq!(table.nodes.refused().count(), 1);
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
     repository.close().await;
     assert_eq!(database.opened().await.1, table);
 }
@@ -759,10 +772,10 @@ async fn a_database_that_is_only_read_is_not_back() {
     let other = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
     let (mut repository, table) = database.opened().await;
     other.run("ALTER DATABASE fleet SET default_transaction_read_only = on").await;
-    let refused = repository.reconnect().await.unwrap_err().to_string();
+    let refused = repository.reconnect(unchanged).await.unwrap_err().to_string();
     assert!(refused.contains("read-only"), "{refused}");
     other.run("ALTER DATABASE fleet RESET default_transaction_read_only").await;
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -776,7 +789,7 @@ async fn a_state_that_takes_long_to_read_is_read_after_an_error() {
     let slow =
         format!("SELECT * FROM quick_doc WHERE kind <> 'token' OR pg_sleep({longer}) IS NOT NULL");
     database.run(&format!("CREATE VIEW edge_mirror_doc AS {slow}")).await;
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -790,10 +803,10 @@ async fn a_state_that_another_has_locked_is_not_waited_for_for_long() {
     let mut transaction = other.begin().await.unwrap();
     let lock = "UPDATE edge_mirror_doc SET json = json WHERE kind = 'holder'";
     sqlx::query::<Any>(lock).execute(&mut *transaction).await.unwrap();
-    let refused = repository.reconnect().await.unwrap_err().to_string();
+    let refused = repository.reconnect(unchanged).await.unwrap_err().to_string();
     assert!(refused.contains("no answer within 3 s"), "{refused}");
     transaction.rollback().await.unwrap();
-    assert_eq!(repository.reconnect().await.unwrap(), table);
+    assert_eq!(repository.reconnect(unchanged).await.unwrap(), table);
 }
 
 #[tokio::test(flavor = "multi_thread")]

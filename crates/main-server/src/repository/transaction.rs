@@ -1,16 +1,16 @@
 //! The statements, by transaction.
 
-use edge_mirror_base::clock::UnixMillis;
 use sqlx::{Any, AnyConnection, Connection, Row, Transaction};
 
-use super::document::{
-    DocumentEntry, DocumentIndex, DocumentKind, IndexChange, InitialChanges, SavedDocument,
-    SavedMeeting, SavedState, SavedText, WriteFault, json, parse,
-};
 use super::{
-    casts, history,
-    log::{self, LogTopic, NewEntry},
-    net_changes::{NetChange, net_changes, node_documents},
+    casts,
+    document::{
+        DocumentIndex, DocumentKind, InitialChanges, SavedDocument, SavedState, SavedText,
+        WriteFault, json, parse,
+    },
+    document_writer::{DocumentWriter, INSERT_DOCUMENT, WrittenDocuments},
+    history,
+    log::{self, LogTopic},
     schema,
     wake::WakeSignal,
 };
@@ -19,16 +19,10 @@ use crate::{
     state::{
         figures::SavedFigures,
         master_state::{MasterState, StateChanges},
-        meetings::Meeting,
     },
 };
 
 const SELECT_DOCUMENTS: &str = "SELECT kind, id, revision, json FROM edge_mirror_doc";
-const INSERT_DOCUMENT: &str =
-    "INSERT INTO edge_mirror_doc (kind, id, revision, json) VALUES ($1, $2, 1, $3)";
-const UPDATE_DOCUMENT: &str = "UPDATE edge_mirror_doc SET revision = revision + 1, json = $1 WHERE kind = $2 AND id = $3 AND revision = $4";
-const DELETE_DOCUMENT: &str =
-    "DELETE FROM edge_mirror_doc WHERE kind = $1 AND id = $2 AND revision = $3";
 const DELETE_KIND: &str = "DELETE FROM edge_mirror_doc WHERE kind = $1";
 const DELETE_ALL: &str = "DELETE FROM edge_mirror_doc WHERE kind <> 'holder'";
 /// With the entries of logs and the history among them, of one moment.
@@ -110,10 +104,21 @@ pub(super) async fn save(
         transaction.rollback().await?;
         return Err(WriteFault::Outdated);
     }
+    save_locked(transaction, wake, known, changes).await
+}
+
+/// The same at the end of a transaction that has kept others from saving since `known` was
+/// read.
+pub(super) async fn save_locked(
+    mut transaction: Transaction<'_, Any>,
+    wake: Option<&WakeSignal>,
+    known: &DocumentIndex,
+    changes: &StateChanges,
+) -> Result<WrittenDocuments, WriteFault> {
     let mut writer = DocumentWriter::new(&mut transaction, known);
     writer.write_all(changes).await?;
     let written = writer.finish().await?;
-    if let Some(wake) = wake {
+    if let (Some(wake), false) = (wake, changes.is_empty()) {
         wake.send(&mut transaction).await?;
     }
     transaction.commit().await?;
@@ -143,18 +148,23 @@ pub(super) async fn try_lock(
     Ok(transaction.rollback().await?)
 }
 
-/// Reads all there is. It writes, too, so where it succeeds, changes can be saved; and it
-/// waits for a transaction of before that seemed to fail and may go on.
+/// Reads all there is, and saves what `repair` makes of it. It writes in any case, so where
+/// it succeeds, changes can be saved; and it waits for a transaction of before that seemed
+/// to fail and may go on.
 pub(super) async fn read_locking(
     connection: &mut AnyConnection,
     begin: &'static str,
+    wake: Option<&WakeSignal>,
     generation: i64,
+    repair: impl FnOnce(&MasterState) -> StateChanges,
 ) -> Result<(DocumentIndex, MasterState), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     lock_generation(&mut transaction, generation).await?;
-    let read = read_state(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(read)
+    let (mut known, mut state) = read_state(&mut transaction).await?;
+    let changes = repair(&state);
+    known.extend(save_locked(transaction, wake, &known, &changes).await?);
+    state.merge(&changes);
+    Ok((known, state))
 }
 
 /// Reads all there is, in a transaction that sees no others.
@@ -319,7 +329,10 @@ async fn begin_generation<'a>(
 
 /// Fails if another generation has begun; else nobody changes anything before the end of
 /// the transaction.
-async fn lock_generation(connection: &mut AnyConnection, known: i64) -> Result<(), WriteFault> {
+pub(super) async fn lock_generation(
+    connection: &mut AnyConnection,
+    known: i64,
+) -> Result<(), WriteFault> {
     let lock = sqlx::query::<Any>(LOCK_GENERATION).bind(known);
     match lock.execute(connection).await?.rows_affected() {
         1 => Ok(()),
@@ -337,125 +350,4 @@ async fn read_locked(
     sqlx::query::<Any>(LOCK_ANY_GENERATION).execute(&mut *connection).await?;
     casts::read_locked_head(connection).await?;
     select(connection, statement).await
-}
-
-/// The fate of documents, and the number of the transaction that wrote them.
-#[derive(Debug)]
-pub(super) struct WrittenDocuments {
-    pub(super) changes: Vec<IndexChange>,
-    pub(super) seq: i64,
-}
-
-/// Writes documents within a transaction, and notes what became of them.
-struct DocumentWriter<'a> {
-    connection: &'a mut AnyConnection,
-    known: &'a DocumentIndex,
-    next_position: u64,
-    written: Vec<IndexChange>,
-}
-
-impl<'a> DocumentWriter<'a> {
-    fn new(connection: &'a mut AnyConnection, known: &'a DocumentIndex) -> Self {
-        Self { connection, known, next_position: known.next_position(), written: Vec::new() }
-    }
-
-    async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes, routing, access, audit, figures, history } =
-            changes;
-        if let Some(rules) = routing {
-            self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
-        }
-        for ((kind, id), document) in node_documents(nodes) {
-            match document {
-                Some(document) => self.put(kind, &id, 0, document).await?,
-                None => self.remove(kind, &id).await?,
-            }
-        }
-        for NetChange { id, meeting, is_new } in net_changes(&changes.meetings) {
-            match meeting {
-                Some(meeting) => self.put_meeting(meeting, is_new).await?,
-                None => self.remove(DocumentKind::Meeting, id.as_str()).await?,
-            }
-        }
-        if let Some(token) = &changes.token {
-            let text = json(&SavedText { value: token.clone() });
-            self.put(DocumentKind::Token, "", 0, text).await?;
-        }
-        if let Some(access) = access {
-            let text = json(&SavedText { value: access.to_string() });
-            self.put(DocumentKind::Access, "", 0, text).await?;
-        }
-        if let Some(figures) = figures {
-            self.put(DocumentKind::Figures, &self.known.server, 0, json(&**figures)).await?;
-        }
-        for change in history {
-            history::save(self.connection, &self.known.server, change).await?;
-        }
-        let entries = audit.iter().map(|record| NewEntry { at: record.at, body: json(record) });
-        log::append(self.connection, LogTopic::Audit, entries.collect()).await?;
-        Ok(())
-    }
-
-    /// Notes for other main servers which documents were written.
-    async fn finish(self) -> Result<WrittenDocuments, WriteFault> {
-        let Self { connection, known, written: changes, .. } = self;
-        let names = changes.iter().map(|((kind, id), _)| (kind.name(), id)).collect::<Vec<_>>();
-        let entry = NewEntry { at: UnixMillis::now(), body: json(&names) };
-        let entries = if names.is_empty() { vec![] } else { vec![entry] };
-        let seq = log::append(connection, LogTopic::State, entries).await?;
-        Ok(WrittenDocuments { changes, seq: seq.unwrap_or(known.seq()) })
-    }
-
-    async fn put_meeting(&mut self, meeting: &Meeting, is_new: bool) -> Result<(), WriteFault> {
-        let known = self.known.get(DocumentKind::Meeting, meeting.id.as_str());
-        let position = match known {
-            Some(entry) if !is_new => entry.position,
-            Some(_) | None => {
-                self.next_position += 1;
-                self.next_position - 1
-            }
-        };
-        let text = json(&SavedMeeting { position, meeting: meeting.clone() });
-        self.put(DocumentKind::Meeting, meeting.id.as_str(), position, text).await
-    }
-
-    async fn put(
-        &mut self,
-        kind: DocumentKind,
-        id: &str,
-        position: u64,
-        json: String,
-    ) -> Result<(), WriteFault> {
-        let known = self.known.get(kind, id);
-        let query = match known {
-            None => {
-                sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind.name()).bind(id.to_owned()).bind(json)
-            }
-            Some(entry) => sqlx::query::<Any>(UPDATE_DOCUMENT)
-                .bind(json)
-                .bind(kind.name())
-                .bind(id.to_owned())
-                .bind(entry.revision),
-        };
-        if query.execute(&mut *self.connection).await?.rows_affected() != 1 {
-            return Err(WriteFault::Conflict);
-        }
-        let revision = known.map_or(0, |entry| entry.revision) + 1;
-        self.written.push(((kind, id.to_owned()), Some(DocumentEntry { revision, position })));
-        Ok(())
-    }
-
-    /// A document that came and went within the same transaction was never saved.
-    async fn remove(&mut self, kind: DocumentKind, id: &str) -> Result<(), WriteFault> {
-        let Some(entry) = self.known.get(kind, id) else { return Ok(()) };
-        let query = sqlx::query::<Any>(DELETE_DOCUMENT)
-            .bind(kind.name())
-            .bind(id.to_owned())
-            .bind(entry.revision);
-        if query.execute(&mut *self.connection).await?.rows_affected() != 1 {
-            return Err(WriteFault::Conflict);
-        }
-        self.written.push(((kind, id.to_owned()), None));
-        Ok(())
-    }
 }

@@ -86,21 +86,40 @@ impl StateWriter {
         if let Some(cause) = fault {
             return refuse(batch, &cause);
         }
-        let mut left = Some(batch);
-        while let Some(batch) = left.take() {
-            let applying = self.server.clone();
-            let batch = tasks::blocking(move || AppliedBatch::new(&applying, batch)).await;
-            match batch.commit(&self.server, &mut self.repository).await {
-                Ok(BatchOutcome::Answered) => {}
-                // To be applied to what others made of it meanwhile.
-                Ok(BatchOutcome::Outdated(batch)) => match self.follow().await {
-                    Ok(()) => left = Some(batch),
-                    Err(cause) => {
-                        refuse(batch, &cause);
-                        self.recover_from(cause).await;
-                    }
-                },
-                Err(cause) => self.recover_from(cause).await,
+        let applied = AppliedBatch::apply(&self.server, batch).await;
+        let saved = match applied.changes.is_empty() {
+            true => Ok(CommitOutcome::Saved),
+            false => self.repository.commit(&applied.changes).await,
+        };
+        match saved {
+            Ok(CommitOutcome::Saved) => applied.finish(&self.server).await,
+            Ok(CommitOutcome::Outdated) => {
+                self.carry_out_after_others(applied.into_batch().collect()).await;
+            }
+            Err(cause) => {
+                refuse(applied.into_batch(), &cause);
+                self.recover_from(cause).await;
+            }
+        }
+    }
+
+    /// Applies a batch to what other main servers made of the state meanwhile. They wait: it
+    /// is saved at once, however many changes they have.
+    async fn carry_out_after_others(&mut self, mut batch: Vec<PendingChange>) {
+        let (server, mut applied) = (self.server.clone(), None);
+        let saving = self.repository.commit_after_others(async |found| {
+            show(&server, found).await;
+            let batch = std::mem::take(&mut batch);
+            let applied = applied.insert(AppliedBatch::apply(&server, batch).await);
+            std::mem::take(&mut applied.changes)
+        });
+        match (saving.await, applied) {
+            (Ok(()), Some(applied)) => applied.finish(&self.server).await,
+            (Ok(()), None) => {}
+            (Err(cause), applied) => {
+                refuse(batch, &cause);
+                refuse(applied.into_iter().flat_map(AppliedBatch::into_batch), &cause);
+                self.recover_from(cause).await;
             }
         }
     }
@@ -113,26 +132,8 @@ impl StateWriter {
 
     /// Shows what other main servers saved.
     async fn follow(&mut self) -> Result<(), StateError> {
-        let Some(found) = self.repository.follow().await? else { return Ok(()) };
-        let publishing = self.server.clone();
-        tasks::blocking(move || {
-            let state = match found {
-                // A database that was set back may lack meetings: their packages are all
-                // that is left of them.
-                FollowedState::All(state) => state,
-                // Its own figures, or the list of changes.
-                FollowedState::Changes(changes) if changes.is_empty() => return,
-                FollowedState::Changes(changes) => {
-                    remove_packages(&publishing, &changes.meetings);
-                    let mut state = publishing.state();
-                    state.merge(&changes);
-                    state
-                }
-            };
-            publishing.publish(Some(state.into()));
-        })
-        .await;
-        self.server.wake.announcer.notify_one();
+        let found = self.repository.follow().await?;
+        show(&self.server, found).await;
         Ok(())
     }
 
@@ -145,10 +146,12 @@ impl StateWriter {
             return;
         }
         let saving = async {
-            while self.repository.commit(&changes).await? == CommitOutcome::Outdated {
-                self.repository.follow().await?;
+            match self.repository.commit(&changes).await? {
+                CommitOutcome::Saved => Ok(()),
+                CommitOutcome::Outdated => {
+                    self.repository.commit_after_others(async |_| changes.clone()).await
+                }
             }
-            Ok::<_, StateError>(())
         };
         if let Err(cause) = saving.await {
             warn!("the last downloads are not counted after the next start: {cause}");
@@ -187,7 +190,9 @@ impl StateWriter {
     }
 
     async fn reconnect(&mut self) -> Result<(), StateError> {
-        let state = self.recovered().await?;
+        // Once more after the end of a replacement that may have been refused meanwhile.
+        let repair = |state: &MasterState| commands::recover(&state.meetings, fresh_token()).into();
+        let state = self.repository.reconnect(repair).await?;
         // Whatever differs, in packages, too: the end of a replacement shows with its change.
         let publishing = self.server.clone();
         tasks::blocking(move || publishing.publish(Some(state.into()))).await;
@@ -195,24 +200,33 @@ impl StateWriter {
         info!("changes can be saved again");
         Ok(())
     }
-
-    /// The state as it is saved, once more after the end of a replacement that may have been
-    /// refused meanwhile.
-    async fn recovered(&mut self) -> Result<MasterState, StateError> {
-        loop {
-            let mut state = self.repository.reconnect().await?;
-            let recovered = commands::recover(&state.meetings, fresh_token()).into();
-            if StateChanges::is_empty(&recovered)
-                || self.repository.commit(&recovered).await? == CommitOutcome::Saved
-            {
-                state.merge(&recovered);
-                return Ok(state);
-            }
-        }
-    }
 }
 
-fn refuse(batch: Vec<PendingChange>, cause: &StateError) {
+/// Shows what other main servers saved.
+async fn show(server: &Arc<Server>, found: Option<FollowedState>) {
+    let Some(found) = found else { return };
+    let publishing = server.clone();
+    tasks::blocking(move || {
+        let state = match found {
+            // A database that was set back may lack meetings: their packages are all
+            // that is left of them.
+            FollowedState::All(state) => state,
+            // Its own figures, or the list of changes.
+            FollowedState::Changes(changes) if changes.is_empty() => return,
+            FollowedState::Changes(changes) => {
+                remove_packages(&publishing, &changes.meetings);
+                let mut state = publishing.state();
+                state.merge(&changes);
+                state
+            }
+        };
+        publishing.publish(Some(state.into()));
+    })
+    .await;
+    server.wake.announcer.notify_one();
+}
+
+fn refuse(batch: impl IntoIterator<Item = PendingChange>, cause: &StateError) {
     for change in batch {
         // Whoever left does not want to know.
         let _ = change.reply.send(Err(RequestError::from(cause)));
@@ -228,13 +242,6 @@ struct AppliedBatch {
     replies: Vec<PendingReply>,
 }
 
-/// The end of a batch that did not fail.
-enum BatchOutcome {
-    Answered,
-    /// Nothing was carried out: another main server came first.
-    Outdated(Vec<PendingChange>),
-}
-
 /// The answer to a command, once its batch is saved.
 struct PendingReply {
     change: PendingChange,
@@ -244,6 +251,11 @@ struct PendingReply {
 }
 
 impl AppliedBatch {
+    async fn apply(server: &Arc<Server>, batch: Vec<PendingChange>) -> Self {
+        let server = server.clone();
+        tasks::blocking(move || Self::new(&server, batch)).await
+    }
+
     /// Applies the commands in their order, and announces starts that are due. Blocks on
     /// the disk where a new meeting meets an old package.
     fn new(server: &Server, batch: Vec<PendingChange>) -> Self {
@@ -275,26 +287,14 @@ impl AppliedBatch {
         Self { state, changes, announced, replies }
     }
 
-    /// Saves, shows and answers, in this order.
-    async fn commit(
-        self,
-        server: &Arc<Server>,
-        repository: &mut StateRepository,
-    ) -> Result<BatchOutcome, StateError> {
-        let Self { state, changes, announced, mut replies } = self;
-        if !changes.is_empty() {
-            let batch = |replies: Vec<PendingReply>| replies.into_iter().map(|reply| reply.change);
-            match repository.commit(&changes).await {
-                Ok(CommitOutcome::Saved) => {}
-                Ok(CommitOutcome::Outdated) => {
-                    return Ok(BatchOutcome::Outdated(batch(replies).collect()));
-                }
-                Err(cause) => {
-                    refuse(batch(replies).collect(), &cause);
-                    return Err(cause);
-                }
-            }
-        }
+    /// The commands, for another try.
+    fn into_batch(self) -> impl Iterator<Item = PendingChange> {
+        self.replies.into_iter().map(|reply| reply.change)
+    }
+
+    /// Shows what was saved, and answers, in this order.
+    async fn finish(self, server: &Arc<Server>) {
+        let Self { state, announced, mut replies, .. } = self;
         let publishing = server.clone();
         let replies = tasks::blocking(move || {
             publishing.publish(state);
@@ -306,7 +306,6 @@ impl AppliedBatch {
         for reply in replies {
             let _ = reply.change.reply.send(reply.outcome);
         }
-        Ok(BatchOutcome::Answered)
     }
 }
 
