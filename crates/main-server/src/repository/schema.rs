@@ -11,6 +11,9 @@ use super::{
 const CREATE_SCHEMA: &str =
     "CREATE TABLE IF NOT EXISTS edge_mirror_schema (version BIGINT NOT NULL)";
 const CREATE_DOCUMENTS: &str = "CREATE TABLE edge_mirror_doc (kind TEXT NOT NULL, id TEXT NOT NULL, revision BIGINT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))";
+/// Tables that two main servers create at once collide, even where each creates only what is
+/// missing. SQLite's transactions are one after the other anyway.
+const LOCK_POSTGRES: &str = "SELECT pg_advisory_xact_lock(7161914902187401828)";
 const SELECT_SCHEMA: &str = "SELECT version FROM edge_mirror_schema";
 const INSERT_SCHEMA: &str = "INSERT INTO edge_mirror_schema (version) VALUES ($1)";
 
@@ -37,8 +40,12 @@ pub(super) fn is_missing_table(error: &dyn DatabaseError) -> bool {
     }
 }
 
-/// Creates what is missing; a schema that this version does not know is left alone.
+/// Creates what is missing; a schema that this version does not know is left alone. Whoever
+/// else opens the database waits for the end of the transaction.
 pub(super) async fn ensure(connection: &mut AnyConnection) -> Result<(), WriteFault> {
+    if connection.backend_name() == "PostgreSQL" {
+        sqlx::query::<Any>(LOCK_POSTGRES).execute(&mut *connection).await?;
+    }
     sqlx::query::<Any>(CREATE_SCHEMA).execute(&mut *connection).await?;
     let version = sqlx::query::<Any>(SELECT_SCHEMA).fetch_optional(&mut *connection).await?;
     match version.map(|row| row.try_get::<i64, _>(0)).transpose()? {

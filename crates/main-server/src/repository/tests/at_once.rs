@@ -90,3 +90,30 @@ async fn a_change_that_fails_after_others_leaves_what_they_saved() {
     assert_eq!(second.reconnect(unchanged).await.unwrap(), here);
     share(&mut first, &mut here, &[start("b")]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_starts_at_the_same_moment_all_succeed_on_one_state() {
+    let postgres = TestPostgres::start().await;
+    for round in 0..5 {
+        let location = postgres.database(&format!("fleet{round}")).await;
+        let opening = (0..4).map(|_| {
+            let location = location.clone();
+            tokio::spawn(async move {
+                let database = TestDatabase { location, folder: tempfile::tempdir().unwrap() };
+                database.opened().await
+            })
+        });
+        let mut opened = Vec::new();
+        for server in opening.collect::<Vec<_>>() {
+            opened.push(server.await.unwrap());
+        }
+        let tokens = opened.iter().map(|(_, state)| &state.meetings.token);
+        assert_eq!(tokens.collect::<std::collections::BTreeSet<_>>().len(), 1);
+        for (n, (repository, state)) in opened.iter_mut().enumerate() {
+            share(repository, state, &[create(&format!("m{n}"))]).await;
+        }
+        let (_, seen) =
+            TestDatabase { location, folder: tempfile::tempdir().unwrap() }.opened().await;
+        assert_eq!(seen.meetings.meetings.len(), 4);
+    }
+}
