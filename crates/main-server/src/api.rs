@@ -12,6 +12,7 @@ pub(crate) mod meeting_records;
 pub(crate) mod json;
 pub(crate) mod manage;
 pub(crate) mod metrics;
+pub(crate) mod node_casts;
 pub(crate) mod node_key;
 pub(crate) mod nodes;
 pub(crate) mod overview;
@@ -105,6 +106,7 @@ fn open_routes(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route("/api/v1/meetings/{id}/readiness", get(readiness::show))
         .route("/api/v1/meetings/status/node", get(status::for_nodes))
         .route("/api/v1/meetings/{id}/package-pieces", get(downloads::pieces))
+        .route(edge_mirror_protocol::casts::PATH, get(node_casts::for_node))
         .route("/metrics", get(metrics::metrics))
         .route(health::LIVE, get(health::live))
         .route(health::READY, get(metrics::ready))

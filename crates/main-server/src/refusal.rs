@@ -52,6 +52,8 @@ pub(crate) enum RequestError {
     TooManyPrestaged(usize),
     #[error("Node {0} not found")]
     UnknownNode(String),
+    #[error("只对已接受的节点开放 / for nodes that were accepted only")]
+    NoNode,
     #[error("节点已达上限 {0} 个 / there are {0} nodes, no more are taken")]
     TooManyNodes(usize),
     #[error(

@@ -42,7 +42,7 @@ use edge_mirror_base::{clock::UnixMillis, tasks};
 use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
-pub(crate) use casts::{CastFilter, CastRepository};
+pub(crate) use casts::{CastFilter, CastNews, CastRepository, SavedCasts};
 pub use database::{StateLocation, UnusableLocation};
 pub(crate) use log::{LogEntry, LogTopic};
 pub(crate) use presence::{ReceivedCalls, StatePresence};
@@ -230,7 +230,8 @@ impl StateRepository {
 
     /// The way to the casts of this state.
     pub(crate) fn casts(&self) -> CastRepository {
-        CastRepository::new(self.database.clone(), self.known.generation(), self.turn.clone())
+        let (turn, signal) = (self.turn.clone(), self.signal.clone());
+        CastRepository::new(self.database.clone(), self.known.generation(), turn, signal)
     }
 
     pub(crate) fn reader(&self) -> StateReader {

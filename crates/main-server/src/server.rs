@@ -7,6 +7,7 @@
 //! across an `.await`. `starts_seen` is taken alone.
 
 pub(crate) mod access_copy;
+mod cast_delivery;
 mod casts;
 mod changes;
 mod demand;
@@ -17,6 +18,7 @@ mod pieces;
 mod relay;
 mod sharing;
 
+pub(crate) use cast_delivery::CastDesk;
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
@@ -77,7 +79,7 @@ use crate::{
 
 /// Polls held back at a time; several times a main server's nodes. Each keeps a
 /// connection, and anybody may poll; further ones are answered immediately and poll
-/// again at their interval.
+/// again at their interval. As many requests for casts are held besides.
 pub(crate) const MAX_WAITING: usize = 16_384;
 
 pub(crate) struct Server {
@@ -116,6 +118,7 @@ pub(crate) struct Server {
     book: ArcSwap<IndexedMeetings>,
     changes: ChangeQueue,
     pub(crate) casts: CastQueue,
+    pub(crate) cast_desk: CastDesk,
     /// The kept casts.
     pub(crate) cast_records: StateReader,
     data: PathBuf,
@@ -180,6 +183,8 @@ pub(crate) struct WorkerSignals {
     pub(crate) writer: Notify,
     /// Another main server has written nodes' calls.
     pub(crate) presence: Notify,
+    /// Another main server has written casts.
+    pub(crate) casts: Notify,
     pub(crate) announcer: Notify,
     pub(crate) prober: Notify,
     pub verifier: Notify,
@@ -206,7 +211,7 @@ impl Server {
             access,
             clock,
             connections: Arc::new(Connections::new(
-                MAX_CONNECTIONS + MAX_WAITING,
+                MAX_CONNECTIONS + 2 * MAX_WAITING,
                 counts.limits.clone(),
             )),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&state.meetings, &store))),
@@ -233,6 +238,7 @@ impl Server {
             book: ArcSwap::from_pointee(state.meetings.into()),
             changes,
             casts,
+            cast_desk: CastDesk::default(),
             cast_records,
             data,
             known: ArcSwap::from_pointee(state.nodes),

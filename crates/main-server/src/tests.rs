@@ -1,5 +1,6 @@
 //! A real main server on loopback, spoken to over HTTP.
 
+mod cast_delivery;
 mod casts;
 mod fleet;
 mod history;

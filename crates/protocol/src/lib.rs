@@ -16,6 +16,7 @@
 )]
 
 /// Our own main server's additions to an answer.
+pub mod casts;
 pub mod extension;
 mod fault;
 pub mod fleet;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `POST …` | a cast, or a list of them | 201, once it is on disk: the cast; of a list, all or none, their ids |
 //! | `GET …` | | 200, the newest first; `topic`, `search`, `before`, `limit` |
-//! | `GET …/{cast}` | | 200, the cast |
+//! | `GET …/{cast}` | | 200, the cast, and how far it is on its way to each node |
 //! | `DELETE …/{cast}` | | 200, the cast: nobody gets it any more who does not have it |
 //!
 //! Times are seconds since 1970. Unknown cast: 404. Malformed JSON: 422.
@@ -30,7 +30,7 @@ use crate::{
     server::{AddedCasts, Server},
     state::{
         audit::AuditedOperator,
-        casts::{CastId, CastPriority, CastStatus, KeptCast},
+        casts::{CastId, CastPriority, CastStatus, DeliveryState, KeptCast},
         destinations::Destinations,
     },
 };
@@ -73,6 +73,43 @@ pub(crate) struct CastView<'a> {
     cancelled_at: Option<f64>,
     key: Option<&'a str>,
     by: &'a AuditedOperator,
+    /// In lists and answers to changes, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<CastDelivery>,
+}
+
+/// The progress of a cast to the nodes that it is for.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct CastDelivery {
+    pending: usize,
+    sent: usize,
+    received: usize,
+    missed: usize,
+    nodes: Vec<NodeDelivery>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NodeDelivery {
+    node_id: String,
+    state: DeliveryState,
+}
+
+impl CastDelivery {
+    fn new(states: Vec<(String, DeliveryState)>) -> Self {
+        let count = |wanted| states.iter().filter(|(_, state)| *state == wanted).count();
+        Self {
+            pending: count(DeliveryState::Pending),
+            sent: count(DeliveryState::Sent),
+            received: count(DeliveryState::Received),
+            missed: count(DeliveryState::Missed),
+            nodes: states
+                .into_iter()
+                .map(|(node_id, state)| NodeDelivery { node_id, state })
+                .collect(),
+        }
+    }
 }
 
 impl<'a> CastView<'a> {
@@ -91,6 +128,7 @@ impl<'a> CastView<'a> {
             cancelled_at: cast.cancelled_at.map(UnixMillis::as_secs_f64),
             key: Some(&*cast.key).filter(|key| !key.is_empty()),
             by: &details.by,
+            delivery: None,
         }
     }
 }
@@ -186,7 +224,9 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(State(server): Shared, id: CastId) -> Result<WrittenJson, RequestError> {
     let cast = server.cast(&id).await?;
-    Ok(WrittenJson::new(&CastView::new(&cast, UnixMillis::now())))
+    let states = server.cast_deliveries(&cast).await?;
+    let view = CastView::new(&cast, UnixMillis::now());
+    Ok(WrittenJson::new(&CastView { delivery: Some(CastDelivery::new(states)), ..view }))
 }
 
 pub(crate) async fn cancel(State(server): Shared, id: CastId) -> Result<WrittenJson, RequestError> {

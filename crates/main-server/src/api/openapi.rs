@@ -86,6 +86,7 @@ fn operations() -> Vec<Operation> {
     all.extend(of_meetings());
     all.extend(of_operators());
     all.extend(casts::operations());
+    all.push(casts::of_nodes());
     all.push(
         call(Method::GET, "/", "Pages and documents", "The page")
             .asks(&["If-None-Match"])

@@ -157,7 +157,15 @@ async fn polling_node(
     parts: &Parts,
     accepted: AcceptedSections,
 ) -> Option<String> {
-    let node = parts.headers.get(NODE_HEADER).filter(|_| accepted.relay)?.to_str().ok()?;
+    if !accepted.relay {
+        return None;
+    }
+    accepted_node(server, parts).await
+}
+
+/// The node that a request names, if it is one of this fleet.
+pub(super) async fn accepted_node(server: &Server, parts: &Parts) -> Option<String> {
+    let node = parts.headers.get(NODE_HEADER)?.to_str().ok()?;
     let key = node_key::check_key(server, &parts.headers).await;
     if key == NodeKeyCheck::Wrong {
         return None;
@@ -176,7 +184,7 @@ fn accepted_sections(asked: &HeaderMap) -> AcceptedSections {
 }
 
 /// Longest time to hold back the answer, if allowed.
-fn preferred_wait(asked: &HeaderMap) -> Option<Duration> {
+pub(super) fn preferred_wait(asked: &HeaderMap) -> Option<Duration> {
     let wait = preference::preferred_wait(lines(asked, &PREFER));
     wait.filter(|wait| !wait.is_zero()).map(|wait| wait.min(LONGEST_WAIT))
 }

@@ -2,6 +2,7 @@
 //! keep no meeting from being saved; their head's row is locked from the first statement of
 //! a transaction to its end, so that the order of numbers is the order of transactions.
 
+pub(super) mod following;
 mod rows;
 pub(super) mod schema;
 
@@ -16,14 +17,17 @@ use super::{
     database::StateDatabase,
     document::{WriteFault, millis},
     transaction,
+    wake::WakeSignal,
 };
 use crate::{
     error::StateError,
     state::casts::{
-        self, CastBook, CastId, CastLimits, CastReceipt, CastRefusal, KeptCast, NewCast,
+        self, CastBook, CastGap, CastId, CastLimits, CastReceipt, CastRefusal, KeptCast, NewCast,
+        NodeCursor,
     },
 };
 
+pub(crate) use following::{CastNews, SavedCursors};
 pub(crate) use rows::CastFilter;
 pub(super) use rows::{read_one, read_page};
 
@@ -40,6 +44,10 @@ const DELETE_AUDIENCES: &str = "DELETE FROM edge_mirror_cast_audience WHERE name
 const COUNT: &str =
     "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM edge_mirror_cast";
 
+/// Nodes and gaps of which nothing was heard for so long that no cast is kept from then.
+const DELETE_OLD_CURSORS: &str = "DELETE FROM edge_mirror_cast_cursor WHERE at < $1";
+const DELETE_OLD_GAPS: &str = "DELETE FROM edge_mirror_cast_gap WHERE through < (SELECT COALESCE(MIN(seq), 0) FROM edge_mirror_cast)";
+
 /// Of what may be kept, in percent: above the first figure, settled casts make room until
 /// the second one.
 const CROWDED: u64 = 90;
@@ -54,6 +62,8 @@ pub(crate) struct CastRepository {
     /// Of the state that they belong to.
     generation: i64,
     turn: WriteTurn,
+    /// None where no other main server can be.
+    signal: Option<WakeSignal>,
 }
 
 /// SQLite has one writer at a time, and lets others try again after growing pauses: those
@@ -84,8 +94,42 @@ pub(crate) struct SavedCasts {
 }
 
 impl CastRepository {
-    pub(super) fn new(database: StateDatabase, generation: i64, turn: WriteTurn) -> Self {
-        Self { database, connection: None, generation, turn }
+    pub(super) fn new(
+        database: StateDatabase,
+        generation: i64,
+        turn: WriteTurn,
+        signal: Option<WakeSignal>,
+    ) -> Self {
+        Self { database, connection: None, generation, turn, signal }
+    }
+
+    /// Reads what was added and cancelled since; without a number, only how far all is.
+    pub(crate) async fn news(
+        &mut self,
+        after: Option<i64>,
+        changes: i64,
+    ) -> Result<CastNews, StateError> {
+        let mut connected = self.connected().await?;
+        let reading = following::read_news(&mut connected, after, changes);
+        let news = self.database.within(ANSWER_TIMEOUT, reading).await?;
+        self.connection = Some(connected);
+        Ok(news)
+    }
+
+    /// Saves how far nodes are.
+    pub(crate) async fn save_cursors(
+        &mut self,
+        cursors: &[(String, NodeCursor)],
+        gaps: &[CastGap],
+        now: UnixMillis,
+    ) -> Result<(), StateError> {
+        let _turn = self.turn.take().await;
+        let mut connected = self.connected().await?;
+        let begun = (self.database.begin(), self.generation);
+        let saving = save_cursors(&mut connected, begun, cursors, gaps, now);
+        self.database.within(ANSWER_TIMEOUT, saving).await?;
+        self.connection = Some(connected);
+        Ok(())
     }
 
     /// Saves the casts of some requests in one transaction: of each request all or none.
@@ -98,7 +142,8 @@ impl CastRepository {
         let _turn = self.turn.take().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
-        let appending = append(&mut connected, begun, requests, limits, now);
+        let signal = self.signal.as_ref();
+        let appending = append(&mut connected, begun, signal, requests, limits, now);
         let saved = self.database.within(ANSWER_TIMEOUT, appending).await?;
         self.connection = Some(connected);
         Ok(saved)
@@ -114,7 +159,7 @@ impl CastRepository {
         let _turn = self.turn.take().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
-        let cancelling = cancel(&mut connected, begun, id, now);
+        let cancelling = cancel(&mut connected, begun, self.signal.as_ref(), id, now);
         let cancelled = self.database.within(ANSWER_TIMEOUT, cancelling).await?;
         self.connection = Some(connected);
         Ok(cancelled)
@@ -156,6 +201,7 @@ type Begun = (&'static str, i64);
 async fn append(
     connection: &mut AnyConnection,
     (begin, generation): Begun,
+    signal: Option<&WakeSignal>,
     requests: &[&[NewCast]],
     limits: &CastLimits,
     now: UnixMillis,
@@ -169,6 +215,9 @@ async fn append(
     let outcomes = casts::admit(&mut book, &mut keyed, limits, requests);
     rows::insert(&mut transaction, &stream, &new_casts(requests, &outcomes)).await?;
     save_book(&mut transaction, &book).await?;
+    if let Some(signal) = signal {
+        signal.send_casts(&mut transaction).await?;
+    }
     transaction.commit().await?;
     Ok(SavedCasts { stream: stream.into(), outcomes })
 }
@@ -176,6 +225,7 @@ async fn append(
 async fn cancel(
     connection: &mut AnyConnection,
     (begin, generation): Begun,
+    signal: Option<&WakeSignal>,
     id: &CastId,
     now: UnixMillis,
 ) -> Result<Option<KeptCast>, WriteFault> {
@@ -185,6 +235,9 @@ async fn cancel(
     let cancel = cancel.bind(id.stream.to_string());
     if cancel.execute(&mut *transaction).await?.rows_affected() > 0 {
         sqlx::query::<Any>(COUNT_CHANGE).execute(&mut *transaction).await?;
+        if let Some(signal) = signal {
+            signal.send_casts(&mut transaction).await?;
+        }
     }
     let found = rows::read_one(&mut transaction, id).await?;
     transaction.commit().await?;
@@ -201,6 +254,24 @@ async fn sweep(
     let (_, book) = lock(&mut transaction, generation).await?;
     let book = make_room(&mut transaction, book, limits, now).await?;
     save_book(&mut transaction, &book).await?;
+    let silent = now.saturating_sub(limits.kept_for + limits.max_lifetime);
+    let delete = sqlx::query::<Any>(DELETE_OLD_CURSORS).bind(millis(silent));
+    delete.execute(&mut *transaction).await?;
+    sqlx::query::<Any>(DELETE_OLD_GAPS).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn save_cursors(
+    connection: &mut AnyConnection,
+    (begin, generation): Begun,
+    cursors: &[(String, NodeCursor)],
+    gaps: &[CastGap],
+    now: UnixMillis,
+) -> Result<(), WriteFault> {
+    let mut transaction = connection.begin_with(begin).await?;
+    lock(&mut transaction, generation).await?;
+    following::save_cursors(&mut transaction, cursors, gaps, now).await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::{
     ANSWER_TIMEOUT,
-    casts::{self, CastFilter},
+    casts::{self, CastFilter, SavedCursors},
     database::StateDatabase,
     document::WriteFault,
     history,
@@ -19,6 +19,7 @@ use crate::{
     error::StateError,
     state::{
         casts::{CastId, KeptCast},
+        destinations::Audience,
         history::{HistoryPeriod, HistoryStep},
     },
 };
@@ -79,6 +80,41 @@ impl StateReader {
         self.read(|connection| {
             let id = id.clone();
             async move { casts::read_one(connection, &id).await }.boxed()
+        })
+        .await
+    }
+
+    /// The first casts that a node can still get, of those between two numbers.
+    pub(crate) async fn casts_for_node(
+        &self,
+        node_id: &str,
+        between: (i64, i64),
+        now: UnixMillis,
+        limit: i64,
+    ) -> Result<Vec<KeptCast>, StateError> {
+        self.read(|connection| {
+            let node_id = node_id.to_owned();
+            let reading = async move {
+                casts::following::read_for_node(connection, &node_id, between, now, limit).await
+            };
+            reading.boxed()
+        })
+        .await
+    }
+
+    /// The nodes' places in a cast's sequence, as they were saved last.
+    pub(crate) async fn cast_cursors(&self, id: &CastId) -> Result<SavedCursors, StateError> {
+        self.read(|connection| {
+            let CastId { stream, seq } = id.clone();
+            async move { casts::following::read_cursors(connection, (&stream, seq)).await }.boxed()
+        })
+        .await
+    }
+
+    pub(crate) async fn cast_audience(&self, name: &str) -> Result<Audience, StateError> {
+        self.read(|connection| {
+            let name = name.to_owned();
+            async move { casts::following::read_audience(connection, &name).await }.boxed()
         })
         .await
     }

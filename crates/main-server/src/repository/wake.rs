@@ -10,8 +10,10 @@ use tracing::debug;
 use super::{database::StateDatabase, document::WriteFault};
 
 const STATE: &str = "edge-mirror state";
+const CASTS: &str = "edge-mirror casts";
 const PRESENCE: &str = "edge-mirror presence";
 const NOTIFY: &str = "SELECT pg_notify('edge-mirror state', $1)";
+const NOTIFY_OF_CASTS: &str = "SELECT pg_notify('edge-mirror casts', $1)";
 /// Pause after a connection that was lost or refused.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,16 @@ impl WakeSignal {
         sqlx::query::<Any>(NOTIFY).bind(self.sender.clone()).execute(connection).await?;
         Ok(())
     }
+
+    /// The same, of casts.
+    pub(super) async fn send_casts(
+        &self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), WriteFault> {
+        let notify = sqlx::query::<Any>(NOTIFY_OF_CASTS).bind(self.sender.clone());
+        notify.execute(connection).await?;
+        Ok(())
+    }
 }
 
 /// The tables that another main server has written to.
@@ -42,6 +54,7 @@ impl WakeSignal {
 pub(crate) enum WakeTopic {
     State,
     Presence,
+    Casts,
 }
 
 /// Listens for the signals of other main servers.
@@ -70,10 +83,11 @@ impl StateWake {
 
     async fn listen(&self, url: &str, wake: impl Fn(WakeTopic)) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect(url).await?;
-        listener.listen_all([STATE, PRESENCE]).await?;
+        listener.listen_all([STATE, PRESENCE, CASTS]).await?;
         // Those of before are lost.
         wake(WakeTopic::State);
         wake(WakeTopic::Presence);
+        wake(WakeTopic::Casts);
         while let Some(received) = listener.try_recv().await? {
             // Where the presence is written, the main server's id stands before it.
             if received.payload().ends_with(&self.signal.sender) {
@@ -81,6 +95,7 @@ impl StateWake {
             }
             match received.channel() {
                 STATE => wake(WakeTopic::State),
+                CASTS => wake(WakeTopic::Casts),
                 _ => wake(WakeTopic::Presence),
             }
         }

@@ -5,7 +5,9 @@
 //! also the order within each topic; how far a node is in it is one number.
 
 mod admission;
+mod cursors;
 mod request;
+mod tail;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,9 +15,11 @@ use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use admission::{CastBook, CastReceipt, CastRefusal, KeyedCast, admit};
+pub(crate) use cursors::{CastCursors, CastGap, DeliveryState, NodeCursor, delivery};
 #[cfg(test)]
 pub(crate) use request::CastRequest;
 pub(crate) use request::{NewCast, read_casts};
+pub(crate) use tail::{CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text};
 
 use crate::state::{audit::AuditedOperator, destinations::Destinations};
 
@@ -60,6 +64,17 @@ pub(crate) enum CastPriority {
     Normal,
     High,
     Urgent,
+}
+
+impl CastPriority {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Urgent => "urgent",
+        }
+    }
 }
 
 /// The part of a cast that is kept as it is and never searched.

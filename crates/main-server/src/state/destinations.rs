@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use edge_mirror_protocol::package::Sha256;
+use edge_mirror_protocol::package::{Sha256, percent_encoded};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
@@ -74,18 +75,38 @@ impl Audience {
         }
     }
 
-    /// The ids as a JSON list; None for all nodes.
+    /// The ids as a JSON list; None for all nodes. They are percent-encoded, so that each
+    /// stands in it as [`listed`](Self::listed) says, and nowhere else.
     pub(crate) fn to_json(&self) -> Option<String> {
         match self {
             Self::All => None,
             Self::Nodes(ids) => Some(json_list(ids)),
         }
     }
+
+    /// The text by which a list has a node.
+    pub(crate) fn listed(node_id: &str) -> String {
+        format!("\"{}\"", percent_encoded(node_id))
+    }
+
+    /// The nodes of a list. What is no list is nobody's.
+    pub(crate) fn of_json(list: &str) -> Self {
+        let ids: Vec<String> = serde_json::from_str(list).unwrap_or_default();
+        let decoded = |id: &String| percent_decode_str(id).decode_utf8_lossy().into_owned();
+        Self::Nodes(ids.iter().map(decoded).collect())
+    }
+
+    pub(crate) fn has(&self, node_id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nodes(ids) => ids.contains(node_id),
+        }
+    }
 }
 
 fn json_list(ids: &BTreeSet<String>) -> String {
-    // A list of texts can be written.
-    serde_json::to_string(ids).unwrap_or_default()
+    let listed: Vec<_> = ids.iter().map(|id| Audience::listed(id)).collect();
+    format!("[{}]", listed.join(","))
 }
 
 impl Destinations {
@@ -214,5 +235,19 @@ mod tests {
         assert_eq!(resolve(&json!({"nodes": many})), Err(UnusableDestinations::TooMany));
         let long = "x".repeat(MAX_NAME + 1);
         assert_eq!(resolve(&json!({"sites": [long]})), Err(UnusableDestinations::TooMany));
+    }
+
+    #[test]
+    fn a_list_that_is_kept_has_the_nodes_that_were_meant() {
+        let strange = ["a", "A", "节点\0", "x\",\"a", "\\", "%41"];
+        let ids = strange.map(str::to_owned).into_iter().collect::<BTreeSet<_>>();
+        let audience = Audience::Nodes(ids.clone());
+        let list = audience.to_json().unwrap();
+        assert_eq!(Audience::of_json(&list), audience);
+        assert!(ids.iter().all(|id| list.contains(&Audience::listed(id))));
+        let without = Audience::Nodes(ids.into_iter().filter(|id| id != "a").collect());
+        assert!(!without.to_json().unwrap().contains(&Audience::listed("a")));
+        assert_ne!(without.name(), audience.name());
+        assert!(!audience.has("b") && audience.has("a") && Audience::All.has("b"));
     }
 }

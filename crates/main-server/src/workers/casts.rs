@@ -14,15 +14,21 @@ use tracing::{debug, warn};
 use crate::{
     error::StateError,
     refusal::RequestError,
-    repository::CastRepository,
+    repository::{CastNews, CastRepository, SavedCasts},
     server::{AddedCasts, PendingCasts, Server},
-    state::casts::NewCast,
+    state::casts::{DeliverableCast, NewCast},
 };
 
 /// Casts of one transaction, about.
 const MAX_BATCH: usize = 2000;
 /// Interval of removing those that are old.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Interval of looking for casts of other main servers, where that was not notified.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// Interval of saving how far nodes are.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Casts of others that are read one by one; where there are more, nodes read the database.
+const MAX_FOLLOWED: i64 = 10_000;
 /// Pause after an error, in which casts are refused without a try: each would take as long
 /// as the database does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -35,10 +41,18 @@ pub(crate) async fn save_casts(
     mut queue: mpsc::Receiver<PendingCasts>,
     stop: CancellationToken,
 ) {
-    let mut writer = CastWriter { server, repository, fault: None };
-    let mut sweep = tokio::time::interval(SWEEP_EVERY);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut writer = CastWriter { server, repository, changes: 0, fault: None };
+    let server = writer.server.clone();
+    let every = |interval| {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut sweep, mut follow, mut note) =
+        (every(SWEEP_EVERY), every(FOLLOW_EVERY), every(NOTE_EVERY));
     loop {
+        // Before the first look nobody knows where the sequence is.
+        let may_follow = server.unshared.is_some() || server.cast_desk.head().is_none();
         tokio::select! {
             () = stop.cancelled() => break,
             pending = queue.recv() => match pending {
@@ -46,8 +60,12 @@ pub(crate) async fn save_casts(
                 None => break,
             },
             _ = sweep.tick() => writer.sweep().await,
+            _ = note.tick() => writer.save_cursors().await,
+            _ = follow.tick(), if may_follow => writer.follow().await,
+            () = server.wake.casts.notified() => writer.follow().await,
         }
     }
+    writer.save_cursors().await;
     writer.repository.close().await;
     writer.server.cast_records.close().await;
 }
@@ -55,6 +73,8 @@ pub(crate) async fn save_casts(
 struct CastWriter {
     server: Arc<Server>,
     repository: CastRepository,
+    /// The number of the last cancellation that is known here.
+    changes: i64,
     /// The last error, while nothing is tried after it.
     fault: Option<(Arc<StateError>, Instant)>,
 }
@@ -77,6 +97,9 @@ impl CastWriter {
                         Some(refusal) => Err(refusal),
                         None => {
                             let outcome = self.repository.cancel(&id, UnixMillis::now()).await;
+                            if matches!(outcome, Ok(Some(_))) {
+                                self.server.cast_desk.cancel(id.seq);
+                            }
                             self.noted(outcome)
                         }
                     };
@@ -113,10 +136,63 @@ impl CastWriter {
                 return;
             }
         };
+        self.deliver(&requests, &saved).await;
         for ((casts, reply), outcome) in requests.into_iter().zip(saved.outcomes) {
             let stream = saved.stream.clone();
             let added = outcome.map(|receipts| AddedCasts { stream, receipts, casts });
             let _ = reply.send(added.map_err(RequestError::from));
+        }
+    }
+
+    /// Has nodes get casts that were saved just now.
+    async fn deliver(&mut self, requests: &[(Vec<NewCast>, CastReply)], saved: &SavedCasts) {
+        let mut new = Vec::new();
+        for ((casts, _), outcome) in requests.iter().zip(&saved.outcomes) {
+            let Ok(receipts) = outcome else { continue };
+            let added = casts.iter().zip(receipts).filter(|(_, receipt)| !receipt.repeated);
+            new.extend(added.map(|(cast, receipt)| {
+                let kept = cast.kept(receipt.seq, saved.stream.clone());
+                DeliverableCast::new(&kept, cast.audience.clone())
+            }));
+        }
+        // Another main server's come between.
+        if !self.server.cast_desk.push(new) {
+            self.follow().await;
+        }
+    }
+
+    /// Has nodes get casts of other main servers, and none that those cancelled.
+    async fn follow(&mut self) {
+        while self.refusal().is_none() {
+            let known = self.server.cast_desk.head();
+            let after = known.as_ref().map(|(_, head)| *head);
+            let news = self.repository.news(after, self.changes).await;
+            let Ok(news) = self.noted(news) else { return };
+            let CastNews { stream, head, changes, casts, cancelled } = news;
+            let is_known = known.as_ref().is_some_and(|(known, _)| *known == stream);
+            if !is_known || after.is_none_or(|after| head - after > MAX_FOLLOWED) {
+                self.server.cast_desk.begin(stream, head);
+                self.changes = changes;
+                return;
+            }
+            let new = casts.iter().map(|(cast, to)| DeliverableCast::new(cast, to.clone()));
+            self.server.cast_desk.push(new.collect());
+            cancelled.iter().for_each(|seq| self.server.cast_desk.cancel(*seq));
+            self.changes = changes;
+            if self.server.cast_desk.head().is_none_or(|(_, known)| known >= head) {
+                return;
+            }
+        }
+    }
+
+    async fn save_cursors(&mut self) {
+        let (cursors, gaps) = self.server.cast_desk.cursors().take();
+        if (cursors.is_empty() && gaps.is_empty()) || self.refusal().is_some() {
+            return;
+        }
+        let saved = self.repository.save_cursors(&cursors, &gaps, UnixMillis::now()).await;
+        if let Err(refusal) = self.noted(saved) {
+            debug!("how far nodes are is not saved: {refusal}");
         }
     }
 

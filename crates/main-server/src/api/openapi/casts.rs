@@ -5,6 +5,7 @@ use edge_mirror_http::{
     access::openapi::guarded,
     wire::openapi::{Operation, call, json},
 };
+use edge_mirror_protocol::casts::{CastAnswer, PATH};
 use schemars::JsonSchema;
 use serde_json::json;
 
@@ -32,6 +33,23 @@ enum Sent<'a> {
 }
 
 const CASTS: &str = "Casts";
+
+/// The call of nodes.
+pub(super) fn of_nodes() -> Operation {
+    call(Method::GET, PATH, super::NODES, "Casts for a node")
+        .text(
+            "Held back while there are none, if `Prefer: wait` allows. Asking for those after a \
+             number says that everything up to there is on the node's disk.",
+        )
+        .asks(&["Prefer", "Edge-Mirror-Node"])
+        .query("stream", json!({"type": "string"}), "The sequence of `after`.")
+        .query("after", json!({"type": "integer", "minimum": 0}), "The last number it has.")
+        .answers(200, "The next ones, the oldest first.", vec![json::<CastAnswer>()])
+        .with(&["Preference-Applied"])
+        .refuses(400, "A value that is not allowed.")
+        .refuses(403, "No accepted node, or another site's page.")
+        .refuses(503, "The database does not answer.")
+}
 
 pub(super) fn operations() -> Vec<Operation> {
     let one = |method, summary| {

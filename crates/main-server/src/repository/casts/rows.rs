@@ -2,25 +2,29 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, Row, any::AnyRow};
 
+use super::following::chunks;
 use crate::{
     repository::document::{WriteFault, json, millis},
     state::casts::{CastDetails, CastId, KeptCast, KeyedCast, NewCast},
 };
 
 /// Rows of one statement: what costs is the statement, far more than its rows.
-const MANY: usize = 50;
+pub(super) const MANY: usize = 50;
 /// Rows that are read at once.
 pub(super) const PAGE: i64 = 500;
 
-static INSERT_MANY: LazyLock<String> = LazyLock::new(|| insert_statement(MANY));
-static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_statement(1));
+static INSERT: Statements = Statements::new(
+    "INSERT INTO edge_mirror_cast (seq, stream, at, expires_at, cancelled_at, change, bytes, topic, audience, key, details, body) VALUES ",
+    12,
+    "",
+);
 static SELECT_KEYS: LazyLock<String> = LazyLock::new(|| {
     let places: Vec<_> = (1..=MANY).map(|place| format!("${place}")).collect();
     format!(
@@ -34,19 +38,38 @@ const SELECT_ONE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, byte
 const SELECT_AFTER: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq > $1 ORDER BY seq LIMIT $2";
 const SELECT_PAGE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq < $1 AND ($2 = '' OR topic = $2) AND ($3 = '' OR LOWER(body) LIKE LOWER($3) ESCAPE '\\') ORDER BY seq DESC LIMIT $4";
 
-const COLUMNS: usize = 12;
+/// Statements that insert one row or many of a kind.
+pub(super) struct Statements {
+    insert: &'static str,
+    columns: usize,
+    on_conflict: &'static str,
+    one: OnceLock<String>,
+    many: OnceLock<String>,
+}
 
-fn insert_statement(rows: usize) -> String {
-    let places = (0..rows).map(|row| {
-        let places: Vec<_> =
-            (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
-        format!("({})", places.join(", "))
-    });
-    let places: Vec<_> = places.collect();
-    format!(
-        "INSERT INTO edge_mirror_cast (seq, stream, at, expires_at, cancelled_at, change, bytes, topic, audience, key, details, body) VALUES {}",
-        places.join(", ")
-    )
+impl Statements {
+    pub(super) const fn new(
+        insert: &'static str,
+        columns: usize,
+        on_conflict: &'static str,
+    ) -> Self {
+        Self { insert, columns, on_conflict, one: OnceLock::new(), many: OnceLock::new() }
+    }
+
+    /// The statement for so many rows: 1 or `MANY`.
+    pub(super) fn of(&'static self, rows: usize) -> &'static str {
+        let statement = if rows == MANY { &self.many } else { &self.one };
+        statement.get_or_init(|| {
+            let row = |row: usize| {
+                let first = row * self.columns + 1;
+                let places: Vec<_> =
+                    (first..first + self.columns).map(|place| format!("${place}")).collect();
+                format!("({})", places.join(", "))
+            };
+            let rows: Vec<_> = (0..rows).map(row).collect();
+            format!("{}{}{}", self.insert, rows.join(", "), self.on_conflict)
+        })
+    }
 }
 
 /// Casts that are looked for.
@@ -137,23 +160,17 @@ pub(super) async fn insert_kept(
     connection: &mut AnyConnection,
     casts: &[KeptCast],
 ) -> Result<(), WriteFault> {
-    for chunk in casts.chunks(MANY) {
-        let (size, statement) = match chunk.len() {
-            MANY => (MANY, INSERT_MANY.as_str()),
-            _ => (1, INSERT_ONE.as_str()),
-        };
-        for rows in chunk.chunks(size) {
-            let mut insert = sqlx::query::<Any>(statement);
-            for cast in rows {
-                insert = insert.bind(cast.seq).bind(cast.stream.to_string());
-                insert = insert.bind(millis(cast.at)).bind(millis(cast.expires_at));
-                insert = insert.bind(cast.cancelled_at.map_or(0, millis)).bind(0_i64);
-                insert = insert.bind(signed(cast.bytes)).bind(cast.topic.clone());
-                insert = insert.bind(cast.audience.to_string()).bind(cast.key.clone());
-                insert = insert.bind(json(&cast.details)).bind(cast.body.clone());
-            }
-            insert.execute(&mut *connection).await?;
+    for rows in chunks(casts) {
+        let mut insert = sqlx::query::<Any>(INSERT.of(rows.len()));
+        for cast in rows {
+            insert = insert.bind(cast.seq).bind(cast.stream.to_string());
+            insert = insert.bind(millis(cast.at)).bind(millis(cast.expires_at));
+            insert = insert.bind(cast.cancelled_at.map_or(0, millis)).bind(0_i64);
+            insert = insert.bind(signed(cast.bytes)).bind(cast.topic.clone());
+            insert = insert.bind(cast.audience.to_string()).bind(cast.key.clone());
+            insert = insert.bind(json(&cast.details)).bind(cast.body.clone());
         }
+        insert.execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -240,7 +257,7 @@ fn pattern(text: &str) -> String {
     pattern + "%"
 }
 
-fn kept(row: &AnyRow) -> Result<KeptCast, WriteFault> {
+pub(super) fn kept(row: &AnyRow) -> Result<KeptCast, WriteFault> {
     let at = |column| Ok::<_, WriteFault>(UnixMillis::from_millis(unsigned(row.try_get(column)?)));
     let cancelled_at: i64 = row.try_get(4)?;
     Ok(KeptCast {

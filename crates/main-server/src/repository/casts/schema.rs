@@ -16,11 +16,17 @@ const CREATE_HEAD: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_cast_head (id 
 /// The nodes that casts are for, as a JSON list; named by its digest, so that casts to the
 /// same nodes share it.
 const CREATE_AUDIENCES: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_cast_audience (name TEXT NOT NULL PRIMARY KEY, nodes TEXT NOT NULL)";
+/// Numbers of the last casts that went to a node, and that it has.
+const CREATE_CURSORS: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_cast_cursor (node TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NULL, sent BIGINT NOT NULL, received BIGINT NOT NULL, at BIGINT NOT NULL)";
+/// Parts of the sequence of which a node got only what could still be delivered then.
+const CREATE_GAPS: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_cast_gap (node TEXT NOT NULL, stream TEXT NOT NULL, after_seq BIGINT NOT NULL, through BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (node, stream, after_seq))";
 const INSERT_HEAD: &str = "INSERT INTO edge_mirror_cast_head (id, stream, seq, changes, casts, bytes) VALUES (1, $1, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING";
 const REPLACE_HEAD: &str =
     "UPDATE edge_mirror_cast_head SET stream = $1, seq = $2, changes = 0, casts = $3, bytes = $4";
 const DELETE_CASTS: &str = "DELETE FROM edge_mirror_cast";
 const DELETE_AUDIENCES: &str = "DELETE FROM edge_mirror_cast_audience";
+const DELETE_CURSORS: &str = "DELETE FROM edge_mirror_cast_cursor";
+const DELETE_GAPS: &str = "DELETE FROM edge_mirror_cast_gap";
 
 /// Names of casts and audiences where they are among documents.
 const CAST: &str = "cast";
@@ -30,7 +36,9 @@ const AUDIENCE: &str = "cast audience";
 pub(in crate::repository) async fn ensure(
     connection: &mut AnyConnection,
 ) -> Result<(), WriteFault> {
-    for create in [CREATE_CASTS, CREATE_KEYS, CREATE_HEAD, CREATE_AUDIENCES] {
+    for create in
+        [CREATE_CASTS, CREATE_KEYS, CREATE_HEAD, CREATE_AUDIENCES, CREATE_CURSORS, CREATE_GAPS]
+    {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
     sqlx::query::<Any>(INSERT_HEAD).bind(fresh_stream()).execute(connection).await?;
@@ -77,12 +85,12 @@ async fn read_all(connection: &mut AnyConnection) -> Result<Vec<SavedDocument>, 
 }
 
 /// Replaces all by what is among `documents`, and returns the others. The numbers stay, the
-/// sequence is another one.
+/// sequence is another one, in which no node is anywhere yet.
 pub(in crate::repository) async fn replace(
     connection: &mut AnyConnection,
     documents: Vec<SavedDocument>,
 ) -> Result<Vec<SavedDocument>, WriteFault> {
-    for delete in [DELETE_CASTS, DELETE_AUDIENCES] {
+    for delete in [DELETE_CASTS, DELETE_AUDIENCES, DELETE_CURSORS, DELETE_GAPS] {
         sqlx::query::<Any>(delete).execute(&mut *connection).await?;
     }
     let (mut others, mut casts) = (Vec::with_capacity(documents.len()), Vec::new());

@@ -1,0 +1,185 @@
+//! The places of nodes in the sequence of casts, and what became of one cast at each node.
+
+use std::{collections::HashMap, sync::Arc};
+
+use edge_mirror_base::clock::UnixMillis;
+use serde::Serialize;
+
+use super::{CastStatus, KeptCast};
+
+/// Numbers of the last casts that went to a node, and that it has on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeCursor {
+    pub(crate) stream: Arc<str>,
+    pub(crate) sent: i64,
+    pub(crate) received: i64,
+}
+
+/// A part of the sequence of which a node got only what could still be delivered at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CastGap {
+    pub(crate) node_id: String,
+    pub(crate) stream: Arc<str>,
+    pub(crate) after: i64,
+    pub(crate) through: i64,
+    pub(crate) at: UnixMillis,
+}
+
+/// Changes that are not saved yet. Nothing is lost with them: each request of a node says
+/// anew how far it is.
+#[derive(Debug, Default)]
+pub(crate) struct CastCursors {
+    changed: HashMap<String, NodeCursor>,
+    gaps: Vec<CastGap>,
+}
+
+/// Gaps that wait to be saved; what is beyond is not shown as missed.
+const MAX_GAPS: usize = 10_000;
+
+/// The fate of a cast at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DeliveryState {
+    /// The node has not asked for it yet.
+    Pending,
+    /// It is on its way, or the node has not said yet that it has it.
+    Sent,
+    /// The node has it on disk.
+    Received,
+    /// It expired or was cancelled before the node asked for it.
+    Missed,
+}
+
+impl CastCursors {
+    /// Notes that a node has everything up to a number.
+    pub(crate) fn note_received(&mut self, node_id: &str, stream: &Arc<str>, number: i64) {
+        let cursor = self.cursor(node_id, stream);
+        cursor.received = cursor.received.max(number);
+        cursor.sent = cursor.sent.max(number);
+    }
+
+    /// Notes that it is being sent everything up to a number.
+    pub(crate) fn note_sent(&mut self, node_id: &str, stream: &Arc<str>, number: i64) {
+        let cursor = self.cursor(node_id, stream);
+        cursor.sent = cursor.sent.max(number);
+    }
+
+    pub(crate) fn note_gap(&mut self, gap: CastGap) {
+        if self.gaps.len() < MAX_GAPS {
+            self.gaps.push(gap);
+        }
+    }
+
+    pub(crate) fn get(&self, node_id: &str) -> Option<&NodeCursor> {
+        self.changed.get(node_id)
+    }
+
+    pub(crate) fn gaps(&self) -> &[CastGap] {
+        &self.gaps
+    }
+
+    /// Takes what is to be saved.
+    pub(crate) fn take(&mut self) -> (Vec<(String, NodeCursor)>, Vec<CastGap>) {
+        (self.changed.drain().collect(), std::mem::take(&mut self.gaps))
+    }
+
+    fn cursor(&mut self, node_id: &str, stream: &Arc<str>) -> &mut NodeCursor {
+        let cursor = self.changed.entry(node_id.to_owned()).or_default();
+        if cursor.stream != *stream {
+            *cursor = NodeCursor { stream: stream.clone(), ..NodeCursor::default() };
+        }
+        cursor
+    }
+}
+
+/// The state of a cast at a node that it is for. `gaps` are the node's.
+pub(crate) fn delivery<'a>(
+    cast: &KeptCast,
+    cursor: Option<&NodeCursor>,
+    gaps: impl Iterator<Item = &'a CastGap>,
+    now: UnixMillis,
+) -> DeliveryState {
+    let settled_at = cast.cancelled_at.unwrap_or(cast.expires_at);
+    let is_missed = |gap: &CastGap| {
+        gap.stream == cast.stream
+            && (gap.after + 1..=gap.through).contains(&cast.seq)
+            && settled_at <= gap.at
+    };
+    let cursor = cursor.filter(|cursor| cursor.stream == cast.stream);
+    let (sent, received) = cursor.map_or((0, 0), |cursor| (cursor.sent, cursor.received));
+    let mut gaps = gaps;
+    match cast.seq {
+        seq if seq <= sent && gaps.any(is_missed) => DeliveryState::Missed,
+        seq if seq <= received => DeliveryState::Received,
+        seq if seq <= sent => DeliveryState::Sent,
+        _ if cast.status(now) == CastStatus::Active => DeliveryState::Pending,
+        _ => DeliveryState::Missed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{
+        audit::{AuditedLogin, AuditedOperator},
+        casts::{CastDetails, CastPriority},
+        destinations::Destinations,
+    };
+
+    fn cast(seq: i64, cancelled_s: Option<u64>) -> KeptCast {
+        let by = AuditedOperator { address: [127, 0, 0, 1].into(), how: AuditedLogin::Local };
+        KeptCast {
+            seq,
+            stream: "s".into(),
+            topic: "t".into(),
+            at: UnixMillis::from_secs(1),
+            expires_at: UnixMillis::from_secs(100),
+            cancelled_at: cancelled_s.map(UnixMillis::from_secs),
+            bytes: 1,
+            audience: "all".into(),
+            key: String::new(),
+            details: CastDetails {
+                to: Destinations::default(),
+                priority: CastPriority::Normal,
+                by,
+                fingerprint: String::new(),
+            },
+            body: "1".into(),
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_cast_follows_from_how_far_a_node_is_and_when() {
+        use DeliveryState::{Missed, Pending, Received, Sent};
+        let mut cursors = CastCursors::default();
+        cursors.note_received("a", &"s".into(), 5);
+        cursors.note_sent("a", &"s".into(), 8);
+        cursors.note_received("a", &"s".into(), 3);
+        let gap = CastGap {
+            node_id: "a".into(),
+            stream: "s".into(),
+            after: 1,
+            through: 4,
+            at: UnixMillis::from_secs(50),
+        };
+        let at = |seq, cancelled_s, now_s| {
+            let now = UnixMillis::from_secs(now_s);
+            delivery(&cast(seq, cancelled_s), cursors.get("a"), [&gap].into_iter(), now)
+        };
+        assert_eq!([at(1, None, 60), at(5, None, 60)], [Received; 2]);
+        assert_eq!([at(6, None, 60), at(8, None, 60)], [Sent; 2]);
+        assert_eq!(at(9, None, 60), Pending);
+        assert_eq!(at(9, None, 100), Missed, "it has expired");
+        assert_eq!(at(9, Some(60), 61), Missed);
+        assert_eq!(at(5, Some(60), 61), Received, "too late to cancel it");
+        assert_eq!(at(3, None, 200), Received, "it expired later");
+        assert_eq!(at(3, Some(49), 60), Missed, "it was skipped");
+        assert_eq!([at(1, Some(49), 60), at(5, Some(49), 60)], [Received; 2]);
+        let other = KeptCast { stream: "before".into(), ..cast(1, None) };
+        let now = UnixMillis::from_secs(60);
+        assert_eq!(delivery(&other, cursors.get("a"), [].into_iter(), now), Pending);
+        assert_eq!(cursors.take().0.len(), 1);
+        assert_eq!(cursors.get("a"), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! The newest casts, in memory: nodes that are there get them without a question to the
+//! database.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_protocol::casts::DeliveredCast;
+use serde_json::value::RawValue;
+
+use super::KeptCast;
+use crate::state::destinations::Audience;
+
+/// Bounds of what is held; nodes that are further behind read the database.
+const MAX_CASTS: usize = 20_000;
+const MAX_BYTES: usize = 16 << 20;
+/// Bounds of one answer.
+const ANSWER_CASTS: usize = 200;
+const ANSWER_BYTES: usize = 256 << 10;
+
+/// A cast as nodes get it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DeliverableCast {
+    seq: i64,
+    audience: Arc<Audience>,
+    expires_at: UnixMillis,
+    is_cancelled: bool,
+    /// JSON, the same for all nodes.
+    text: Arc<str>,
+}
+
+impl DeliverableCast {
+    pub(crate) fn new(cast: &KeptCast, audience: Arc<Audience>) -> Self {
+        Self {
+            seq: cast.seq,
+            audience,
+            expires_at: cast.expires_at,
+            is_cancelled: cast.cancelled_at.is_some(),
+            text: delivered_text(cast).into(),
+        }
+    }
+}
+
+/// A cast as nodes get it, in JSON.
+pub(crate) fn delivered_text(cast: &KeptCast) -> String {
+    let delivered = DeliveredCast {
+        id: cast.id().to_string(),
+        topic: cast.topic.clone(),
+        // It was written by this program.
+        body: RawValue::from_string(cast.body.clone()).unwrap_or_default(),
+        priority: cast.details.priority.name().to_owned(),
+        at: cast.at.as_secs_f64(),
+        expires_at: cast.expires_at.as_secs_f64(),
+    };
+    serde_json::to_string(&delivered).unwrap_or_default()
+}
+
+/// All casts behind a number, up to the last one.
+#[derive(Debug)]
+pub(crate) struct CastTail {
+    stream: Arc<str>,
+    head: i64,
+    casts: VecDeque<DeliverableCast>,
+    bytes: usize,
+}
+
+/// The casts of an answer to a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CastSelection {
+    pub(crate) texts: Vec<Arc<str>>,
+    /// The number to go on from.
+    pub(crate) after: i64,
+    /// A cast that was for the node had expired or was cancelled.
+    pub(crate) has_missed: bool,
+}
+
+/// The result of a search here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TailSearch {
+    Found(CastSelection),
+    /// The database has what comes before this number.
+    Before(i64),
+}
+
+impl CastTail {
+    pub(crate) fn new(stream: Arc<str>, head: i64) -> Self {
+        Self { stream, head, casts: VecDeque::new(), bytes: 0 }
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<str> {
+        &self.stream
+    }
+
+    /// The number of the last cast.
+    pub(crate) fn head(&self) -> i64 {
+        self.head
+    }
+
+    /// Adds the cast after the last one; others are there already, or not to be followed
+    /// yet. False then.
+    pub(crate) fn push(&mut self, cast: DeliverableCast) -> bool {
+        if cast.seq != self.head + 1 {
+            return false;
+        }
+        self.head = cast.seq;
+        self.bytes += cast.text.len();
+        self.casts.push_back(cast);
+        while self.casts.len() > MAX_CASTS || self.bytes > MAX_BYTES {
+            let Some(oldest) = self.casts.pop_front() else { break };
+            self.bytes -= oldest.text.len();
+        }
+        true
+    }
+
+    pub(crate) fn cancel(&mut self, seq: i64) {
+        let place = usize::try_from(seq - self.first());
+        if let Some(cast) = place.ok().and_then(|place| self.casts.get_mut(place)) {
+            cast.is_cancelled = true;
+        }
+    }
+
+    /// Looks for the casts of a node after a number.
+    pub(crate) fn search(&self, node_id: &str, after: i64, now: UnixMillis) -> TailSearch {
+        let first = self.first();
+        if after + 1 < first {
+            return TailSearch::Before(first);
+        }
+        let mut found = CastSelection { after: after.max(0), ..CastSelection::default() };
+        let mut bytes = 0;
+        let begin = usize::try_from(after + 1 - first).unwrap_or_default();
+        for cast in self.casts.iter().skip(begin) {
+            if cast.audience.has(node_id) {
+                match cast.is_cancelled || cast.expires_at <= now {
+                    true => found.has_missed = true,
+                    false => {
+                        bytes += cast.text.len();
+                        found.texts.push(cast.text.clone());
+                    }
+                }
+            }
+            found.after = cast.seq;
+            if found.texts.len() >= ANSWER_CASTS || bytes >= ANSWER_BYTES {
+                break;
+            }
+        }
+        TailSearch::Found(found)
+    }
+
+    /// The number of the first cast here, or of the next one that comes.
+    fn first(&self) -> i64 {
+        self.casts.front().map_or(self.head + 1, |cast| cast.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::from_secs(100);
+
+    fn cast(seq: i64, to: &str, expires_s: u64) -> DeliverableCast {
+        let audience = match to {
+            "all" => Audience::All,
+            id => Audience::Nodes([id.to_owned()].into()),
+        };
+        let (audience, expires_at) = (Arc::new(audience), UnixMillis::from_secs(expires_s));
+        let text = seq.to_string().into();
+        DeliverableCast { seq, audience, expires_at, is_cancelled: false, text }
+    }
+
+    fn found(tail: &CastTail, node: &str, after: i64) -> (Vec<String>, i64, bool) {
+        match tail.search(node, after, NOW) {
+            TailSearch::Found(found) => {
+                let texts = found.texts.iter().map(ToString::to_string).collect();
+                (texts, found.after, found.has_missed)
+            }
+            TailSearch::Before(number) => (vec![format!("before {number}")], after, false),
+        }
+    }
+
+    #[test]
+    fn a_node_gets_what_is_for_it_in_order_and_goes_on_behind_the_rest() {
+        let mut tail = CastTail::new("s".into(), 10);
+        assert_eq!(found(&tail, "a", 10), (vec![], 10, false));
+        for (seq, to, expires_s) in
+            [(11, "all", 200), (12, "b", 200), (13, "a", 200), (14, "a", 100), (15, "b", 200)]
+        {
+            assert!(tail.push(cast(seq, to, expires_s)));
+        }
+        assert_eq!(found(&tail, "a", 10), (vec!["11".into(), "13".into()], 15, true));
+        assert_eq!(found(&tail, "a", 13), (vec![], 15, true));
+        assert_eq!(found(&tail, "a", 14), (vec![], 15, false));
+        assert_eq!(found(&tail, "c", 10), (vec!["11".into()], 15, false));
+        assert_eq!(found(&tail, "a", 9), (vec!["before 11".into()], 9, false));
+        assert_eq!(found(&tail, "a", 99), (vec![], 99, false));
+        for seq in [11, 14, 99, 3] {
+            tail.cancel(seq);
+        }
+        assert_eq!(found(&tail, "c", 10), (vec![], 15, true));
+    }
+
+    #[test]
+    fn only_the_next_one_is_taken_and_the_oldest_make_room() {
+        let mut tail = CastTail::new("s".into(), 0);
+        assert!(!tail.push(cast(2, "all", 200)));
+        for seq in 1..=30_000 {
+            assert!(tail.push(cast(seq, "all", 200)));
+        }
+        assert!(!tail.push(cast(30_000, "all", 200)));
+        assert_eq!((tail.head(), tail.casts.len()), (30_000, MAX_CASTS));
+        assert_eq!(found(&tail, "a", 9_999).0, ["before 10001"]);
+        let (texts, after, _) = found(&tail, "a", 10_000);
+        assert_eq!((texts.len(), after), (ANSWER_CASTS, 10_000 + ANSWER_CASTS as i64));
+        let bytes = tail.casts.iter().map(|cast| cast.text.len()).sum::<usize>();
+        assert_eq!(tail.bytes, bytes);
+    }
+}

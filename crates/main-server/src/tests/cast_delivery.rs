@@ -1,0 +1,203 @@
+//! Casts on their way to nodes.
+
+use super::*;
+
+const CASTS: &str = "/api/v1/casts";
+const POLL: &str = "/api/v1/nodes/casts";
+
+/// A node that asks for casts, and the place that it has reached.
+struct FakeNode<'a> {
+    id: &'a str,
+    stream: String,
+    after: u64,
+}
+
+impl<'a> FakeNode<'a> {
+    fn new(id: &'a str) -> Self {
+        Self { id, stream: String::new(), after: 0 }
+    }
+
+    fn request(&self, t: &TestMaster, wait_s: u64) -> reqwest::RequestBuilder {
+        let path = format!("{POLL}?stream={}&after={}", self.stream, self.after);
+        let request = t.request(Method::GET, &path).header("edge-mirror-node", self.id);
+        request.header("prefer", format!("wait={wait_s}"))
+    }
+
+    /// The bodies of the next answer; the place moves on as if they were on disk.
+    async fn next(&mut self, t: &TestMaster, wait_s: u64) -> Vec<Value> {
+        let (status, answer) = both(self.request(t, wait_s)).await;
+        assert_eq!(status, 200, "{answer}");
+        self.stream = answer["stream"].as_str().unwrap().to_owned();
+        self.after = answer["after"].as_u64().unwrap();
+        answer["casts"].as_array().unwrap().iter().map(|cast| cast["body"].clone()).collect()
+    }
+}
+
+impl TestMaster {
+    async fn with_nodes(self, ids: &[&str]) -> Self {
+        for id in ids {
+            self.register(id, "127.0.0.1:1").await;
+            self.until_known(id).await;
+        }
+        self
+    }
+
+    /// Sends a cast and returns its path.
+    async fn send(&self, to: Value, body: Value, expires_in_s: u64) -> String {
+        let cast = json!({"topic": "t", "body": body, "to": to, "expires_in_s": expires_in_s});
+        let (status, cast) = self.post(CASTS, cast).await;
+        assert_eq!(status, 201, "{cast}");
+        format!("{CASTS}/{}", cast["id"].as_str().unwrap())
+    }
+
+    /// Waits until a cast's states are these, by node.
+    async fn until_delivered(&self, path: &str, wanted: &[(&str, &str)]) {
+        let wanted: Vec<_> =
+            wanted.iter().map(|(id, state)| json!({"node_id": id, "state": state})).collect();
+        let begun = Instant::now();
+        loop {
+            let delivery = self.json(path).await["delivery"].clone();
+            if delivery["nodes"] == json!(wanted) {
+                return;
+            }
+            assert!(begun.elapsed() < GRACE * 4, "{delivery} is not {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_at_once_and_gets_what_is_for_it_in_order() {
+    let t = TestMaster::start().await.with_nodes(&["a", "b"]).await;
+    let (mut a, mut b) = (FakeNode::new("a"), FakeNode::new("b"));
+    assert_eq!(a.next(&t, 60).await, [] as [Value; 0], "it learns where it is at once");
+    assert!(!a.stream.is_empty());
+    let waiting = a.request(&t, 60);
+    let (answer, path) = tokio::join!(both(waiting), async {
+        while t.master.server.cast_desk.waiting.available_permits() == crate::server::MAX_WAITING {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        t.send(json!({"nodes": ["b"]}), json!("not for a"), 60).await;
+        t.send(json!({"all": true}), json!({"text": "移到"}), 60).await
+    });
+    assert_eq!(answer.1["casts"][0]["body"], json!({"text": "移到"}));
+    assert_eq!(answer.1["casts"][0]["topic"], "t");
+    assert_eq!((&answer.1["after"], answer.1["casts"].as_array().unwrap().len()), (&json!(2), 1));
+    t.until_delivered(&path, &[("a", "sent"), ("b", "pending")]).await;
+    for n in 0..3 {
+        t.send(json!({"nodes": ["a"]}), json!(n), 60).await;
+    }
+    assert_eq!(a.next(&t, 60).await, [json!({"text": "移到"}), json!(0), json!(1), json!(2)]);
+    t.until_delivered(&path, &[("a", "sent"), ("b", "pending")]).await;
+    assert_eq!(a.next(&t, 1).await, [] as [Value; 0]);
+    t.until_delivered(&path, &[("a", "received"), ("b", "pending")]).await;
+    assert_eq!(b.next(&t, 60).await, [json!("not for a"), json!({"text": "移到"})]);
+    assert_eq!(b.next(&t, 1).await, [] as [Value; 0]);
+    assert_eq!(b.after, 5, "what is for others is passed by");
+    let t = t.restarted().await;
+    t.until_delivered(&path, &[("a", "received"), ("b", "received")]).await;
+    assert_eq!(a.next(&t, 1).await, [] as [Value; 0], "it goes on from where it was");
+    t.send(json!({"all": true}), json!("again"), 60).await;
+    assert_eq!(a.next(&t, 60).await, [json!("again")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_gets_all_that_is_still_valid_once_and_the_rest_is_missed() {
+    let t = TestMaster::start().await.with_nodes(&["a", "A", "节点\"%"]).await;
+    let cancelled = t.send(json!({"nodes": ["a"]}), json!("cancelled"), 60).await;
+    let expired = t.send(json!({"nodes": ["a"]}), json!("expired"), 1).await;
+    let cast = |n: usize| json!({"topic": "t", "body": n, "to": {"nodes": ["a", "节点\"%"]}});
+    let many: Vec<_> = (0..250).map(cast).collect();
+    assert_eq!(t.post(CASTS, json!(many)).await.0, 201);
+    let all = t.send(json!({"all": true}), json!("all"), 60).await;
+    let (status, _) = both(t.request(Method::DELETE, &cancelled)).await;
+    assert_eq!(status, 200);
+    let begun = Instant::now();
+    while t.json(&expired).await["status"] == "active" {
+        assert!(begun.elapsed() < GRACE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // From memory, and after a restart from the database.
+    let mut t = t;
+    for is_restarted in [false, true] {
+        if is_restarted {
+            t = t.restarted().await;
+        }
+        let mut node = FakeNode::new("a");
+        let mut bodies = Vec::new();
+        while node.after < 253 {
+            bodies.extend(node.next(&t, 60).await);
+        }
+        let expected: Vec<_> = (0..250).map(|n| json!(n)).chain([json!("all")]).collect();
+        assert_eq!(bodies, expected);
+        assert_eq!(node.next(&t, 1).await, [] as [Value; 0]);
+        let mut other = FakeNode::new("A");
+        assert_eq!(other.next(&t, 60).await, [json!("all")], "ids differ by case");
+    }
+    t.until_delivered(&expired, &[("a", "missed")]).await;
+    t.until_delivered(&cancelled, &[("a", "missed")]).await;
+    t.until_delivered(&all, &[("A", "sent"), ("a", "received"), ("节点\"%", "pending")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_accepted_nodes_are_given_casts() {
+    let t = TestMaster::start().await.with_nodes(&["a"]).await;
+    t.send(json!({"all": true}), json!("secret"), 60).await;
+    let ask = async |name: Option<&str>| {
+        let request = t.request(Method::GET, POLL);
+        let request = match name {
+            Some(name) => request.header("edge-mirror-node", name),
+            None => request,
+        };
+        both(request).await.0.as_u16()
+    };
+    assert_eq!((ask(None).await, ask(Some("a")).await), (403, 200));
+    let (_, key) = t.post("/api/v1/nodes/key", json!({})).await;
+    assert!(key["key"].is_string());
+    let wrong = t.request(Method::GET, POLL).header("edge-mirror-node", "a");
+    assert_eq!(both(wrong.header("x-api-key", "wrong")).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_gets_casts_of_every_main_server_and_goes_on_at_another_one() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let on = async || {
+        let folder = tempfile::tempdir().unwrap();
+        let options = MasterOptions { state: location.clone(), ..options(&folder, LONG) };
+        TestMaster::with_options(folder, options).await
+    };
+    let one = on().await.with_nodes(&["a"]).await;
+    let other = on().await.with_nodes(&["a"]).await;
+    let mut node = FakeNode::new("a");
+    assert_eq!(node.next(&other, 1).await, [] as [Value; 0]);
+    for n in 0..30 {
+        let t = if n % 3 == 0 { &other } else { &one };
+        t.send(json!({"all": true}), json!(n), 60).await;
+    }
+    let mut bodies = Vec::new();
+    // It changes sides with each request.
+    for n in 0.. {
+        let t = if n % 2 == 0 { &other } else { &one };
+        bodies.extend(node.next(t, 60).await);
+        if bodies.len() >= 30 {
+            break;
+        }
+    }
+    assert_eq!(json!(bodies), json!((0..30).collect::<Vec<_>>()));
+    // What the other one cancels is not given here.
+    let gone = one.send(json!({"all": true}), json!("gone"), 60).await;
+    assert_eq!(both(other.request(Method::DELETE, &gone)).await.0, 200);
+    let begun = Instant::now();
+    loop {
+        // A look that does not move the node's place.
+        let (_, answer) =
+            both(FakeNode { stream: node.stream.clone(), ..node }.request(&one, 1)).await;
+        if answer["casts"] == json!([]) {
+            break;
+        }
+        assert!(begun.elapsed() < GRACE, "{answer}");
+    }
+    other.send(json!({"all": true}), json!("last"), 60).await;
+    assert_eq!(node.next(&one, 60).await, [json!("last")]);
+}

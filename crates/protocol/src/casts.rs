@@ -1,0 +1,39 @@
+//! Casts on their way from our main server to a node: messages in the order of their
+//! numbers, asked for by `GET PATH`, whose answer is held back while there are none.
+//!
+//! A node names the last number that it has on disk, and so says that it has all that it
+//! was sent up to there. The answer names the number to go on from: also where nothing was
+//! for this node.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// `?stream=NAME&after=NUMBER`: without them, all that can still be delivered.
+pub const PATH: &str = "/api/v1/nodes/casts";
+
+/// The answer to a node.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct CastAnswer {
+    /// The sequence of the numbers; another one begins when a main server is restored.
+    pub stream: String,
+    pub after: u64,
+    pub casts: Vec<DeliveredCast>,
+}
+
+/// A cast as a node gets it, keeps it and passes it on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct DeliveredCast {
+    /// The same wherever it is sent from.
+    pub id: String,
+    pub topic: String,
+    /// As it was sent: a text, or any JSON.
+    #[cfg_attr(feature = "openapi", schemars(with = "serde_json::Value"))]
+    pub body: Box<RawValue>,
+    /// `low`, `normal`, `high` or `urgent`.
+    pub priority: String,
+    /// Seconds since 1970.
+    pub at: f64,
+    pub expires_at: f64,
+}
