@@ -2,7 +2,7 @@
 //!
 //! An operator is a client on the machine itself, or one that has logged in or sends the
 //! admin token. `caller` identifies the client, `vault` keeps the credentials
-//! (`secrets`), `tries` slows guessing down, `refusals` limits the log lines about
+//! (`secrets`; `merge`, where main servers share them), `tries` slows guessing down, `refusals` limits the log lines about
 //! refused calls, `origin` rejects requests of other sites' pages, `guard` combines them
 //! in front of the operators' routes, `login` has the calls of the login page, and
 //! `stream` is an event stream that ends when its reader's rights change. The guarded
@@ -11,6 +11,7 @@
 mod caller;
 mod guard;
 mod login;
+mod merge;
 mod origin;
 mod refusals;
 mod secrets;
@@ -34,6 +35,7 @@ use tokio::sync::Notify;
 pub use caller::Caller;
 pub use guard::{AccessDenied, refuse_foreign, require_operator};
 pub use login::router;
+pub use merge::merge_texts;
 use refusals::RefusedCalls;
 pub use secrets::random_text;
 pub use stream::{ExtraEvents, NoExtraEvents, StreamSources};

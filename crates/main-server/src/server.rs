@@ -18,6 +18,7 @@ mod pieces;
 mod relay;
 mod sharing;
 
+pub(crate) use access_copy::ChangedAccess;
 pub(crate) use cast_delivery::CastDesk;
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
@@ -61,7 +62,7 @@ use crate::{
     packages::package_of,
     refusal::RequestError,
     repository::StateReader,
-    server::{pieces::PieceDigests, sharing::OtherServers},
+    server::{access_copy::AccessCopy, pieces::PieceDigests, sharing::OtherServers},
     state::{
         announce,
         download_log::DownloadLog,
@@ -139,8 +140,7 @@ pub(crate) struct Server {
     listening_since: Mutex<UnixMillis>,
     /// The meetings that wait to be announced, and when that was first seen.
     starts_seen: Mutex<HashMap<PackageId, UnixMillis>>,
-    /// The file of credentials as the others have it.
-    shared_access: ArcSwap<Option<Arc<str>>>,
+    access_copy: AccessCopy,
     uplinks: Mutex<UplinkMemory>,
     /// Written by a worker.
     pub(crate) demand: watch::Sender<FleetDemand>,
@@ -252,7 +252,7 @@ impl Server {
             others: Mutex::default(),
             listening_since: Mutex::new(clock.now()),
             starts_seen: Mutex::default(),
-            shared_access: ArcSwap::from_pointee(state.access),
+            access_copy: AccessCopy::new(state.access),
             uplinks: Mutex::default(),
             demand: watch::Sender::default(),
             limited: Mutex::default(),
@@ -268,7 +268,7 @@ impl Server {
     pub(crate) fn state(&self) -> MasterState {
         let (meetings, nodes) =
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
-        let access = Option::clone(&self.shared_access.load());
+        let access = self.access_copy.saved();
         MasterState { meetings, nodes, routing: self.rules(), access }
     }
 

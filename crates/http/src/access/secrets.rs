@@ -66,6 +66,11 @@ impl AccessSecrets {
         self.codes.push(LoginCode { sha256: digest(code), until_s: now_s() + CODE_TTL_S });
     }
 
+    pub(super) fn to_text(&self) -> String {
+        // Strings and numbers always serialize.
+        serde_json::to_string_pretty(self).expect("secrets serialize")
+    }
+
     pub(super) fn key(&self) -> Option<SessionKey> {
         URL_SAFE_NO_PAD.decode(&self.session_key).ok()?.try_into().ok()
     }

@@ -19,6 +19,7 @@ use thiserror::Error;
 use tracing::{error, info};
 
 use super::{
+    merge::merge_texts,
     secrets::{
         AccessSecrets, EndedSession, constant_time_eq, cookie_name, digest, random, random_text,
     },
@@ -279,7 +280,7 @@ impl Vault {
 
     /// The whole file, for another main server of the fleet; None if nobody can log in.
     pub fn text(&self) -> Option<String> {
-        self.current_secrets().map(|secrets| to_text(&secrets))
+        self.current_secrets().map(|secrets| secrets.to_text())
     }
 
     /// Replaces it by the file of another main server.
@@ -287,6 +288,22 @@ impl Vault {
         let secrets: AccessSecrets =
             serde_json::from_str(text).map_err(|cause| self.damaged(&cause.to_string()))?;
         self.with_lock(|| self.save(&secrets))
+    }
+
+    /// Takes what another main server changed since `base`; what was changed here stays
+    /// changed.
+    pub fn merge_text(&self, base: Option<&str>, theirs: &str) -> Result<(), VaultError> {
+        self.with_lock(|| {
+            let merged = match self.read() {
+                Ok(Some(ours)) => merge_texts(base, &ours.to_text(), theirs),
+                // Nobody could log in with it anyway.
+                Ok(None) | Err(VaultError::Damaged { .. }) => Ok(theirs.to_owned()),
+                Err(error) => return Err(error),
+            };
+            let read = |text: String| serde_json::from_str::<AccessSecrets>(&text);
+            let secrets = merged.and_then(read);
+            self.save(&secrets.map_err(|cause| self.damaged(&cause.to_string()))?)
+        })
     }
 
     fn find_session(
@@ -378,7 +395,7 @@ impl Vault {
     }
 
     fn save(&self, secrets: &AccessSecrets) -> Result<(), VaultError> {
-        let written = atomic::write_private(&self.path, to_text(secrets).as_bytes());
+        let written = atomic::write_private(&self.path, secrets.to_text().as_bytes());
         // At once, and for this program.
         self.held().looked_at = None;
         written.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })
@@ -387,11 +404,6 @@ impl Vault {
     fn held(&self) -> MutexGuard<'_, VaultState> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn to_text(secrets: &AccessSecrets) -> String {
-    // Strings and numbers always serialize.
-    serde_json::to_string_pretty(secrets).expect("secrets serialize")
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::{
 };
 
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::access::VaultError;
 use serde_json::{Map, Value};
-use tracing::error;
+use tracing::{debug, error};
 
-use super::{Server, access_copy};
+use super::{Server, access_copy::ChangedAccess};
 use crate::state::{
     fleet::NodeCaller,
     meetings::MeetingTable,
@@ -54,24 +55,29 @@ impl Server {
 
     /// Has operators log in by what another main server has saved.
     pub(super) fn apply_access(&self, access: Option<Arc<str>>) {
-        if **self.shared_access.load() == access {
+        if self.access_copy.saved() == access {
             return;
         }
-        if let Some(text) = &access
-            && self.unshared.is_some()
-            && let Err(cause) = access_copy::replace(self.access.vault(), text)
-        {
+        self.access_copy.set_saved(access);
+        if let Err(cause) = self.update_access() {
             error!("credentials that another main server changed are not used here: {cause}");
-            return;
         }
-        self.shared_access.store(Arc::new(access));
-        self.wake.gauge.notify_one();
     }
 
-    /// The file of credentials, if it is not what other main servers have. Blocks.
-    pub(crate) fn changed_access(&self) -> Option<Arc<str>> {
-        let text = Arc::<str>::from(self.access.vault().text()?);
-        (self.shared_access.load().as_ref().as_ref() != Some(&text)).then_some(text)
+    fn update_access(&self) -> Result<(), VaultError> {
+        if self.unshared.is_some() && self.access_copy.update(self.access.vault())? {
+            self.wake.gauge.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The credentials, if they were changed here. Blocks.
+    pub(crate) fn changed_access(&self) -> Option<ChangedAccess> {
+        // Where the disk was full, for example.
+        if let Err(cause) = self.update_access() {
+            debug!("credentials that another main server changed are not used yet: {cause}");
+        }
+        self.access_copy.changed(self.access.vault())
     }
 
     /// Notes when the meetings that wait to be announced were first seen.

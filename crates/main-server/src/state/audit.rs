@@ -121,7 +121,7 @@ impl AuditEvent {
             MasterCommand::Record(event) => Some(event.clone()),
             MasterCommand::SaveFigures(_)
             | MasterCommand::SaveHistory(_)
-            | MasterCommand::ShareAccess(_) => None,
+            | MasterCommand::ShareAccess { .. } => None,
             _ if changes.is_empty() => None,
             MasterCommand::Meeting(command) => Self::of_meeting(command),
             MasterCommand::Node(command) => Self::of_node(command, before, &changes.nodes),

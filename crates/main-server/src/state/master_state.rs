@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use edge_mirror_http::access::merge_texts;
+
 use crate::{
     refusal::RequestError,
     state::{
@@ -47,7 +49,12 @@ pub(crate) enum MasterCommand {
     Meeting(MeetingCommand),
     Node(NodeCommand),
     Route(RoutingRules),
-    ShareAccess(Arc<str>),
+    /// Credentials that were changed at one of the main servers that share them.
+    ShareAccess {
+        /// The shared ones that were changed.
+        base: Option<Arc<str>>,
+        text: Arc<str>,
+    },
     /// Notes a change that an operator made elsewhere.
     Record(AuditEvent),
     SaveFigures(Arc<SavedFigures>),
@@ -144,8 +151,16 @@ pub(crate) fn apply(
             let routing = (rules != *state.routing).then(|| Arc::new(rules));
             Ok(StateChanges { routing, ..StateChanges::default() })
         }
-        MasterCommand::ShareAccess(text) => {
-            let access = (state.access.as_ref() != Some(text)).then(|| text.clone());
+        MasterCommand::ShareAccess { base, text } => {
+            let text = match &state.access {
+                // Somebody has changed them meanwhile, too.
+                Some(saved) if state.access != *base => {
+                    let merged = merge_texts(base.as_deref(), text, saved);
+                    merged.map_err(|error| RequestError::Invalid(error.to_string()))?.into()
+                }
+                _ => text.clone(),
+            };
+            let access = (state.access.as_ref() != Some(&text)).then_some(text);
             Ok(StateChanges { access, ..StateChanges::default() })
         }
         MasterCommand::Record(_) => Ok(StateChanges::default()),

@@ -156,6 +156,56 @@ async fn operators_log_in_at_either_by_the_same_credentials() {
     assert!(tasks::blocking(move || vault.log_in(&token)).await.unwrap().is_some());
 }
 
+async fn blocking_at<T: Send + 'static>(
+    vault: &Vault,
+    work: impl FnOnce(Vault) -> T + Send + 'static,
+) -> T {
+    let vault = vault.clone();
+    tasks::blocking(move || work(vault)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_changed_at_two_at_once_are_changed_at_both() {
+    let postgres = TestPostgres::start().await;
+    let servers = fleet(&postgres).await;
+    let [here, there] =
+        servers.each_ref().map(|t| Vault::at(crate::vault_path(&t.folder.path().join("data"))));
+    let agree = async || {
+        until("the same credentials", async || {
+            let texts = (blocking_at(&here, |v| v.text()), blocking_at(&there, |v| v.text()));
+            let (one, other) = (texts.0.await, texts.1.await);
+            (one.is_some() && one == other).then_some(())
+        })
+        .await;
+    };
+    agree().await;
+    let logs_in = async |at: &Vault, code: String| {
+        let logged_in = blocking_at(at, move |vault| vault.log_in(&code).unwrap().is_some());
+        logged_in.await
+    };
+    let new_code = |vault: Vault| vault.new_code().unwrap().unwrap();
+    for _ in 0..3 {
+        let one = blocking_at(&here, new_code).await;
+        let other = blocking_at(&there, new_code).await;
+        for (vault, code) in [(&there, one), (&here, other)] {
+            until("a code of the other one", async || {
+                logs_in(vault, code.clone()).await.then_some(())
+            })
+            .await;
+        }
+        agree().await;
+    }
+    // A new token ends the codes that are made beside it.
+    let code = blocking_at(&there, new_code).await;
+    let token = blocking_at(&here, |vault| vault.replace_token().unwrap().token).await;
+    until("the new token", async || logs_in(&there, token.clone()).await.then_some(())).await;
+    agree().await;
+    for vault in [&here, &there] {
+        assert!(!logs_in(vault, code.clone()).await, "it was ended");
+        assert!(logs_in(vault, token.clone()).await);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_them_leads_and_when_it_goes_another_one_does() {
     let postgres = TestPostgres::start().await;

@@ -12,7 +12,7 @@ use crate::{
     api::nodes,
     error::StateError,
     repository::{ReceivedCalls, StatePresence},
-    server::Server,
+    server::{ChangedAccess, Server},
     state::{master_state::MasterCommand, shared_calls::SharedCall},
 };
 
@@ -85,10 +85,10 @@ pub(crate) async fn share_access(server: Arc<Server>, stop: CancellationToken) {
             tick.tick().await;
             let looking = server.clone();
             let found = tasks::blocking(move || looking.changed_access()).await;
-            let Some(text) = found else {
+            let Some(ChangedAccess { base, text }) = found else {
                 continue;
             };
-            if let Err(cause) = server.change(MasterCommand::ShareAccess(text)).await {
+            if let Err(cause) = server.change(MasterCommand::ShareAccess { base, text }).await {
                 debug!("changed credentials can't be saved: {cause}");
             }
         }
