@@ -3,7 +3,6 @@
 use sqlx::{Any, AnyConnection, Row, error::DatabaseError};
 
 use super::{
-    casts,
     document::{SCHEMA, WriteFault},
     history, log, presence,
 };
@@ -40,7 +39,7 @@ pub(super) fn is_missing_table(error: &dyn DatabaseError) -> bool {
     }
 }
 
-/// Creates what is missing; a schema that this version does not know is left alone. Whoever
+/// Creates what is missing, but for casts; a schema that this version does not know is left alone. Whoever
 /// else opens the database waits for the end of the transaction.
 pub(super) async fn ensure(connection: &mut AnyConnection) -> Result<(), WriteFault> {
     if connection.backend_name() == "PostgreSQL" {
@@ -66,5 +65,5 @@ pub(super) async fn ensure(connection: &mut AnyConnection) -> Result<(), WriteFa
     ] {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
-    casts::schema::ensure(connection).await
+    Ok(())
 }

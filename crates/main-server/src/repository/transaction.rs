@@ -348,6 +348,6 @@ async fn read_locked(
 ) -> Result<Vec<SavedDocument>, WriteFault> {
     schema::ensure(connection).await?;
     sqlx::query::<Any>(LOCK_ANY_GENERATION).execute(&mut *connection).await?;
-    casts::read_locked_head(connection).await?;
+    casts::schema::ensure(connection).await?;
     select(connection, statement).await
 }

@@ -32,16 +32,18 @@ const DELETE_GAPS: &str = "DELETE FROM edge_mirror_cast_gap";
 const CAST: &str = "cast";
 const AUDIENCE: &str = "cast audience";
 
-/// Creates what is missing.
+/// Creates what is missing, and locks the head. That comes first: an index of a table can't be
+/// looked at, even if it is there, while somebody writes to the table, and who does so has
+/// locked the head.
 pub(in crate::repository) async fn ensure(
     connection: &mut AnyConnection,
 ) -> Result<(), WriteFault> {
-    for create in
-        [CREATE_CASTS, CREATE_KEYS, CREATE_HEAD, CREATE_AUDIENCES, CREATE_CURSORS, CREATE_GAPS]
-    {
+    sqlx::query::<Any>(CREATE_HEAD).execute(&mut *connection).await?;
+    sqlx::query::<Any>(INSERT_HEAD).bind(fresh_stream()).execute(&mut *connection).await?;
+    super::read_locked_head(connection).await?;
+    for create in [CREATE_CASTS, CREATE_KEYS, CREATE_AUDIENCES, CREATE_CURSORS, CREATE_GAPS] {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
-    sqlx::query::<Any>(INSERT_HEAD).bind(fresh_stream()).execute(connection).await?;
     Ok(())
 }
 

@@ -117,3 +117,24 @@ async fn first_starts_at_the_same_moment_all_succeed_on_one_state() {
         assert_eq!(seen.meetings.meetings.len(), 4);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_it_while_another_writes_casts_waits_for_that() {
+    let postgres = TestPostgres::start().await;
+    let database = fleet(&postgres).await;
+    database.opened().await.0.close().await;
+    let inner = StateDatabase::new(&database.location, database.data());
+    let mut sweeping = inner.connect().await.unwrap();
+    let mut transaction = sweeping.begin().await.unwrap();
+    let lock = "UPDATE edge_mirror_cast_head SET seq = seq";
+    sqlx::query::<Any>(lock).execute(&mut *transaction).await.unwrap();
+    let (opened, ()) = tokio::join!(database.open(), async {
+        until_one_waits(&database).await;
+        sqlx::query::<Any>("DELETE FROM edge_mirror_cast")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+    });
+    opened.unwrap();
+}
