@@ -181,8 +181,6 @@ pub(crate) struct SystemReadings {
 pub(crate) struct WorkerSignals {
     /// Another main server has saved something.
     pub(crate) writer: Notify,
-    /// Another main server has written nodes' calls.
-    pub(crate) presence: Notify,
     /// Another main server has written casts.
     pub(crate) casts: Notify,
     pub(crate) announcer: Notify,

@@ -66,7 +66,6 @@ const SAVE_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) async fn listen(server: Arc<Server>, wake: StateWake, stop: CancellationToken) {
     let listening = wake.run(|topic| match topic {
         WakeTopic::State => server.wake.writer.notify_one(),
-        WakeTopic::Presence => server.wake.presence.notify_one(),
         WakeTopic::Casts => server.wake.casts.notify_one(),
     });
     stop.run_until_cancelled(listening).await;

@@ -56,31 +56,75 @@ impl TestPostgres {
 
     /// Starts it again on the same port, and waits until it answers. Blocks.
     pub(crate) fn resume(&mut self) {
-        let mut server = command(&self.programs.join("postgres"), &self.folder.path().join("data"));
-        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
-        server.arg("-p").arg(self.port.to_string()).stdout(Stdio::null());
-        let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        self.server = Some(server.stderr(log).spawn().unwrap());
         let ends = Instant::now() + PATIENCE;
         let ask = || {
             let mut ask = self.client("psql");
             ask.args(["-c", "SELECT 1", "postgres"]);
             ran(ask)
         };
+        let mut server = self.spawn();
         while let Err(error) = ask() {
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < ends, "{error}\n{log}");
+            // Those that were killed may still hold its memory.
+            if server.try_wait().unwrap().is_some() {
+                server = self.spawn();
+            }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        self.server = Some(server);
+    }
+
+    fn spawn(&self) -> Child {
+        let mut server = command(&self.programs.join("postgres"), &self.folder.path().join("data"));
+        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+        server.arg("-p").arg(self.port.to_string()).stdout(Stdio::null());
+        let log = fs::File::create(self.folder.path().join("log")).unwrap();
+        server.stderr(log).spawn().unwrap()
+    }
+
+    /// Ends it and all its connections as kill -9 does.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        if let Some(mut server) = self.server.take() {
+            let _ = server.wait();
         }
     }
 
-    /// Ends it and all its connections as a crash would.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            // Its children notice, and end by themselves: SIGQUIT tells them to at once.
-            let _ = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status();
-            let _ = server.wait();
-        }
+    /// Stops it where it is, with all its connections, as a machine that hangs.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// Sends it to the server and its children, none of which is born meanwhile.
+    fn signal(&self, name: &str) {
+        let Some(server) = &self.server else { return };
+        let id = server.id();
+        let script = format!("kill -STOP {id}; kill -{name} {id} $(ps -o pid= --ppid {id})");
+        let _ = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
+    }
+
+    /// Runs statements in a database, and returns the first value. Blocks.
+    pub(crate) fn ask(&self, database: &str, sql: &str) -> String {
+        let mut ask = self.client("psql");
+        ask.args(["-At", "-v", "ON_ERROR_STOP=1", "-c", sql, database]);
+        let answer = ask.output().unwrap();
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Has notifications of a new database get lost, as PgBouncer loses them: they go to a
+    /// table, `lost`, of which nobody is told.
+    pub(crate) fn lose_notifications(&self, database: &str) {
+        let function = "CREATE TABLE lost (payload TEXT); CREATE FUNCTION public.pg_notify(text, text) RETURNS text LANGUAGE sql AS 'INSERT INTO lost VALUES ($2) RETURNING payload'";
+        self.ask(database, function);
+        let path = format!("ALTER DATABASE {database} SET search_path = public, pg_catalog");
+        self.ask(database, &path);
     }
 
     /// Creates an empty database when it is called, and returns its URL. Blocks.

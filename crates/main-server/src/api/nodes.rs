@@ -338,15 +338,15 @@ pub(crate) fn receive(server: &Server, via: &Arc<str>, call: SharedCall, age: Du
             }
             Ok(())
         }
-        SharedCall::Register(call) if is_theirs(server, &call) => {
+        SharedCall::Register(call) if is_theirs(server, via, &call, age) => {
             let caller = call.caller();
             record_registration(server, caller, &JsonBody(call.body), from).map(drop)
         }
-        SharedCall::Heartbeat(call) if is_theirs(server, &call) => {
+        SharedCall::Heartbeat(call) if is_theirs(server, via, &call, age) => {
             let caller = call.caller();
             record_heartbeat(server, caller, &JsonBody(call.body), from).map(drop)
         }
-        SharedCall::Unregister(call) if is_theirs(server, &call) => {
+        SharedCall::Unregister(call) if is_theirs(server, via, &call, age) => {
             take_leave(server, call.caller(), node_of(&call), server.clock.now());
             Ok(())
         }
@@ -369,9 +369,11 @@ fn node_of(call: &NodeCall) -> &str {
     call.body.get("node_id").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// False for a node that calls here: it was there before.
-fn is_theirs(server: &Server, call: &NodeCall) -> bool {
-    !server.registry().calls_here(node_of(call), server.clock.now())
+/// False for a node that calls here, or has called elsewhere since: it was there before.
+fn is_theirs(server: &Server, via: &Arc<str>, call: &NodeCall, age: Duration) -> bool {
+    let (registry, node_id) = (server.registry(), node_of(call));
+    !registry.calls_here(node_id, server.clock.now())
+        && !registry.has_left(node_id, via, at(server, Some((via, age))))
 }
 
 fn check_identity(node_id: &str, address: &str) -> Result<(), RequestError> {

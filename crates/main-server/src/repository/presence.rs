@@ -1,6 +1,7 @@
 //! The nodes' calls that main servers on one PostgreSQL write for each other, and the
 //! leader's lease. A main server writes all calls of a
-//! second in one row, over its row of a minute ago; the database's clock counts.
+//! few hundred milliseconds in one row, over its row of a while ago, and reads those of the
+//! others in the same statement; the database's clock counts.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,16 +16,15 @@ use crate::error::StateError;
 
 pub(super) const CREATE_PRESENCE: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_presence (server TEXT NOT NULL, slot BIGINT NOT NULL, tick BIGINT NOT NULL, at BIGINT NOT NULL, calls TEXT NOT NULL, PRIMARY KEY (server, slot))";
 pub(super) const CREATE_LEASES: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_lease (key TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, until BIGINT NOT NULL)";
-/// With a notification, so that it is one statement.
-const PUT: &str = "WITH put AS (INSERT INTO edge_mirror_presence (server, slot, tick, at, calls) VALUES ($1, $2, $3, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT), $4) ON CONFLICT (server, slot) DO UPDATE SET tick = excluded.tick, at = excluded.at, calls = excluded.calls RETURNING server) SELECT pg_notify('edge-mirror presence', server) FROM put";
-/// The rows after those that $2 names by main server. Nodes of which nothing was heard for
-/// longer are gone.
-const SELECT: &str = "SELECT server, tick, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - at, calls FROM edge_mirror_presence WHERE server <> $1 AND tick > COALESCE(CAST(CAST($2 AS json) ->> server AS BIGINT), -1) AND at > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 30000 ORDER BY at, tick";
+/// Writes a row, and reads those after the ones that $5 names by main server. Nodes of which
+/// nothing was heard for longer are gone.
+const EXCHANGE: &str = "WITH put AS (INSERT INTO edge_mirror_presence (server, slot, tick, at, calls) VALUES ($1, $2, $3, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT), $4) ON CONFLICT (server, slot) DO UPDATE SET tick = excluded.tick, at = excluded.at, calls = excluded.calls) SELECT server, tick, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - at, calls FROM edge_mirror_presence WHERE server <> $1 AND tick > COALESCE(CAST(CAST($5 AS json) ->> server AS BIGINT), -1) AND at > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 30000 ORDER BY at, tick";
 const DELETE_OLD: &str = "DELETE FROM edge_mirror_presence WHERE at < CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - 3600000";
 const TAKE_LEASE: &str = "INSERT INTO edge_mirror_lease AS lease (key, holder, epoch, until) VALUES ($1, $2, 1, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) + $3) ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, until = excluded.until, epoch = CASE WHEN lease.holder = excluded.holder THEN lease.epoch ELSE lease.epoch + 1 END WHERE lease.holder = excluded.holder OR lease.until < excluded.until - $3 RETURNING epoch";
 const END_LEASE: &str = "UPDATE edge_mirror_lease SET until = 0 WHERE key = $1 AND holder = $2";
 
-const SLOTS: i64 = 60;
+/// More than are written in the half minute that others read.
+const SLOTS: i64 = 128;
 const LEADER: &str = "leader";
 
 /// The tables of nodes' calls and of the lease.
@@ -40,14 +40,14 @@ pub(crate) struct StatePresence {
     seen: BTreeMap<String, i64>,
 }
 
-/// The calls that one main server heard in a second.
+/// The calls that one main server wrote at a time.
 #[derive(Debug)]
 pub(crate) struct ReceivedCalls {
     /// The same after a restart.
     pub(crate) server: Arc<str>,
     /// Time since they were written.
     pub(crate) age: Duration,
-    /// A JSON object in each line.
+    /// One in each line, as they were given.
     pub(crate) calls: String,
 }
 
@@ -61,25 +61,18 @@ impl StatePresence {
         Self { database, connection: None, server, tick: 0, seen: BTreeMap::new() }
     }
 
-    /// Writes calls for the others, a JSON object in each line.
-    pub(crate) async fn write(&mut self, calls: String) -> Result<(), StateError> {
-        let (server, tick) = (self.server.clone(), self.tick);
+    /// Writes calls for the others, one in each line, and returns those that the others wrote
+    /// since the last time, or in the last half minute. One statement.
+    pub(crate) async fn exchange(
+        &mut self,
+        calls: String,
+    ) -> Result<Vec<ReceivedCalls>, StateError> {
+        let (server, tick, seen) = (self.server.clone(), self.tick, json(&self.seen));
         self.tick += 1;
-        self.run(async |connection| {
-            let put = sqlx::query::<Any>(PUT).bind(server).bind(tick % SLOTS).bind(tick);
-            put.bind(calls).execute(connection).await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// The calls that others heard since the last time, or in the last half minute.
-    pub(crate) async fn read(&mut self) -> Result<Vec<ReceivedCalls>, StateError> {
-        let (server, seen) = (self.server.clone(), json(&self.seen));
         let own = id_of(&self.server).to_owned();
         let rows = self.run(async |connection| {
-            let select = sqlx::query::<Any>(SELECT).bind(server).bind(seen);
-            let rows = select.fetch_all(connection).await?;
+            let exchange = sqlx::query::<Any>(EXCHANGE).bind(server).bind(tick % SLOTS).bind(tick);
+            let rows = exchange.bind(calls).bind(seen).fetch_all(connection).await?;
             let rows = rows.iter().map(|row| {
                 let name: String = row.try_get(0)?;
                 let age_ms = u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or_default();

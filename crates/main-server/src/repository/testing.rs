@@ -1,6 +1,7 @@
 //! A PostgreSQL of a test's own.
 
 #[path = "../../../../tests/it/support/postgres.rs"]
+#[allow(dead_code, reason = "the whole program's tests need other parts of it")]
 mod postgres;
 
 use edge_mirror_base::tasks;

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod casts;
+mod presence;
 
 use std::{fs, net::Ipv4Addr, path::Path, sync::Arc};
 

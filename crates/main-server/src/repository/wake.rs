@@ -11,7 +11,6 @@ use super::{database::StateDatabase, document::WriteFault};
 
 const STATE: &str = "edge-mirror state";
 const CASTS: &str = "edge-mirror casts";
-const PRESENCE: &str = "edge-mirror presence";
 const NOTIFY: &str = "SELECT pg_notify('edge-mirror state', $1)";
 const NOTIFY_OF_CASTS: &str = "SELECT pg_notify('edge-mirror casts', $1)";
 /// Pause after a connection that was lost or refused.
@@ -53,7 +52,6 @@ impl WakeSignal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeTopic {
     State,
-    Presence,
     Casts,
 }
 
@@ -83,20 +81,17 @@ impl StateWake {
 
     async fn listen(&self, url: &str, wake: impl Fn(WakeTopic)) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect(url).await?;
-        listener.listen_all([STATE, PRESENCE, CASTS]).await?;
+        listener.listen_all([STATE, CASTS]).await?;
         // Those of before are lost.
         wake(WakeTopic::State);
-        wake(WakeTopic::Presence);
         wake(WakeTopic::Casts);
         while let Some(received) = listener.try_recv().await? {
-            // Where the presence is written, the main server's id stands before it.
-            if received.payload().ends_with(&self.signal.sender) {
+            if received.payload() == self.signal.sender {
                 continue;
             }
             match received.channel() {
                 STATE => wake(WakeTopic::State),
-                CASTS => wake(WakeTopic::Casts),
-                _ => wake(WakeTopic::Presence),
+                _ => wake(WakeTopic::Casts),
             }
         }
         Ok(())

@@ -3,6 +3,10 @@
 use edge_mirror_http::access::Vault;
 
 use super::*;
+use crate::{
+    server::Server,
+    state::{fleet::NodeCaller, shared_calls::SharedCall},
+};
 
 /// Longest time in which one knows of what another has done; with what a slow machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,6 +50,11 @@ impl TestMaster {
     async fn listed(&self, node_id: &str) -> Option<Value> {
         let list = self.json("/api/v1/nodes/list").await;
         list.as_array().unwrap().iter().find(|node| node["node_id"] == node_id).cloned()
+    }
+
+    async fn deleted(&self, id: &str) -> StatusCode {
+        let path = format!("/api/v1/meetings/{id}");
+        self.request(Method::DELETE, &path).send().await.unwrap().status()
     }
 
     async fn new_meeting(&self, id: &str) -> StatusCode {
@@ -220,4 +229,87 @@ async fn one_of_them_leads_and_when_it_goes_another_one_does() {
     until("another leader", async || leads(&follower).then_some(())).await;
     let others = follower.master.server.others();
     assert_eq!((others.0, others.1.len()), (0, 0), "who stops in order is not silent");
+}
+
+fn shared_beat(server: &Server, node_id: &str, n: u8) {
+    let body = json!({
+        "node_id": node_id, "address": "127.0.0.1:9", "status": "online",
+        "active_meetings": [], "synced_meetings": [],
+    });
+    let caller = NodeCaller { client: [10, 0, 0, n].into(), is_proven: true };
+    server.share(SharedCall::Heartbeat, caller, body.as_object().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_nodes_are_known_at_the_other_one_by_a_few_statements() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    for n in 0..1000 {
+        shared_beat(&one.master.server, &format!("n{n}"), u8::try_from(n / 250).unwrap());
+    }
+    until("all nodes", async || {
+        let list = other.json("/api/v1/nodes/list").await;
+        (list.as_array().unwrap().len() == 1000).then_some(())
+    })
+    .await;
+    let written = "SELECT COUNT(*) FROM edge_mirror_presence WHERE calls <> ''";
+    let rows = tasks::block_in_place(|| postgres.ask("fleet", written));
+    assert!(rows.parse::<usize>().unwrap() <= 3, "{rows} statements");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_while_the_database_was_away_is_as_old_as_it_is() {
+    let mut postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    shared_beat(&one.master.server, "n1", 1);
+    until("the node is known", async || other.listed("n1").await).await;
+    tasks::block_in_place(|| postgres.kill());
+    until("the outage is noticed", async || {
+        other.master.server.state_fault.borrow().is_some().then_some(())
+    })
+    .await;
+    shared_beat(&one.master.server, "n1", 1);
+    let called_at = other.master.server.clock.now();
+    let heard_at = || {
+        let server = &other.master.server;
+        let registry = server.registry();
+        registry.live(server.clock.now()).find(|(id, _)| *id == "n1").map(|(_, node)| node.heard_at)
+    };
+    until("it stays while nothing can be heard of it", async || {
+        (heard_at()? > called_at + Duration::from_secs(3)).then_some(())
+    })
+    .await;
+    tasks::block_in_place(|| postgres.resume());
+    until("its last call", async || {
+        (heard_at()? < called_at + Duration::from_secs(1)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_notifications_each_change_is_seen_all_the_same() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    tasks::block_in_place(|| postgres.lose_notifications("fleet"));
+    let [one, other] = [on(&location).await, on(&location).await];
+    for round in 0..3 {
+        // Deleted and created again at the other one, with the same id.
+        assert_eq!(one.new_meeting("a").await, 201, "round {round}");
+        other.until_status("a", Some("未开始")).await;
+        let uploaded = other.upload("a", zip_of(format!("{round}").as_bytes())).await;
+        assert_eq!(uploaded.0, 200);
+        other.started("a").await;
+        one.until_status("a", Some("进行中")).await;
+        assert_eq!(other.deleted("a").await, 200);
+        one.until_status("a", None).await;
+        assert_eq!(other.new_meeting("a").await, 201, "round {round}");
+        one.until_status("a", Some("未开始")).await;
+        assert_eq!(one.deleted("a").await, 200);
+        other.until_status("a", None).await;
+    }
+    let (address, _node) = fake_node("n1").await;
+    one.register("n1", &address).await;
+    until("a node of the other one", async || other.listed("n1").await).await;
+    let lost = tasks::block_in_place(|| postgres.ask("fleet", "SELECT COUNT(*) FROM lost"));
+    assert!(lost.parse::<usize>().unwrap() > 10, "{lost} were lost");
 }

@@ -1,7 +1,10 @@
 //! Writes nodes' calls for the other main servers of a fleet, carries out theirs, and holds
 //! the leader's lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
 
 use edge_mirror_base::tasks;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -13,10 +16,17 @@ use crate::{
     error::StateError,
     repository::{ReceivedCalls, StatePresence},
     server::{ChangedAccess, Server},
-    state::{master_state::MasterCommand, shared_calls::SharedCall},
+    state::{
+        master_state::MasterCommand,
+        shared_calls::{SharedCall, calls_in, calls_text},
+    },
 };
 
-const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Interval of the statement that writes what was heard here and reads what others heard: it
+/// takes twice as long at most until they know it, and no notification.
+const EXCHANGE_EVERY: Duration = Duration::from_millis(500);
+/// Interval of looking whether credentials were changed here.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(4);
 
@@ -26,22 +36,12 @@ pub(crate) async fn share_calls(
     stop: CancellationToken,
 ) {
     let work = async {
-        let mut tick = tokio::time::interval(WRITE_EVERY);
+        let mut tick = tokio::time::interval(EXCHANGE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut renew_at, mut leads_until) = (Instant::now(), Instant::now());
-        let mut is_read_by_notification = false;
         loop {
-            let outcome = tokio::select! {
-                () = server.wake.presence.notified() => {
-                    is_read_by_notification = true;
-                    receive(&server, &mut presence).await
-                }
-                _ = tick.tick() => {
-                    let is_read = std::mem::take(&mut is_read_by_notification);
-                    write(&server, &mut presence, is_read).await
-                }
-            };
-            if let Err(cause) = outcome {
+            tick.tick().await;
+            if let Err(cause) = exchange(&server, &mut presence).await {
                 // The writer says so, and that it is back.
                 debug!("nodes' calls can't be shared: {cause}");
                 server.note_presence_gap();
@@ -67,7 +67,7 @@ pub(crate) async fn share_calls(
     let stopping = async {
         if let Some(unshared) = &server.unshared {
             unshared.push(&SharedCall::Stop);
-            presence.write(unshared.take()).await?;
+            presence.exchange(calls_text(&unshared.take(), StdInstant::now())).await?;
         }
         presence.resign().await
     };
@@ -79,7 +79,7 @@ pub(crate) async fn share_calls(
 /// Saves credentials that were changed here, on the page or by a command.
 pub(crate) async fn share_access(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
-        let mut tick = tokio::time::interval(WRITE_EVERY);
+        let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
@@ -106,36 +106,33 @@ fn set_leader(server: &Server, leads: bool) {
     }
 }
 
-async fn write(
-    server: &Arc<Server>,
-    presence: &mut StatePresence,
-    is_read: bool,
-) -> Result<(), StateError> {
+async fn exchange(server: &Arc<Server>, presence: &mut StatePresence) -> Result<(), StateError> {
     let Some(unshared) = &server.unshared else { return Ok(()) };
     let calls = unshared.take();
-    if let Err(cause) = presence.write(calls.clone()).await {
-        unshared.put_back(calls);
-        return Err(cause);
-    }
-    match is_read {
-        true => Ok(()),
-        false => receive(server, presence).await,
+    match presence.exchange(calls_text(&calls, StdInstant::now())).await {
+        Ok(received) => {
+            receive(server, received).await;
+            Ok(())
+        }
+        Err(cause) => {
+            unshared.put_back(calls);
+            Err(cause)
+        }
     }
 }
 
-async fn receive(server: &Arc<Server>, presence: &mut StatePresence) -> Result<(), StateError> {
-    let received = presence.read().await?;
+async fn receive(server: &Arc<Server>, received: Vec<ReceivedCalls>) {
     if received.is_empty() {
-        return Ok(());
+        return;
     }
     let server = server.clone();
     tasks::blocking(move || {
         for ReceivedCalls { server: via, age, calls } in received {
             server.note_other(&via, age);
-            for line in calls.lines() {
-                match serde_json::from_str::<SharedCall>(line) {
-                    Ok(SharedCall::Stop) => server.forget_other(&via),
-                    Ok(call) => nodes::receive(&server, &via, call, age),
+            for line in calls_in(&calls) {
+                match line {
+                    Ok((_, SharedCall::Stop)) => server.forget_other(&via),
+                    Ok((before, call)) => nodes::receive(&server, &via, call, age + before),
                     // A later version may have others.
                     Err(error) => debug!("a call at another main server is unknown: {error}"),
                 }
@@ -143,5 +140,4 @@ async fn receive(server: &Arc<Server>, presence: &mut StatePresence) -> Result<(
         }
     })
     .await;
-    Ok(())
 }

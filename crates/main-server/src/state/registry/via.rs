@@ -36,6 +36,13 @@ impl NodeRegistry {
         self.nodes.get(node_id).is_some_and(|node| node.via.as_deref() == Some(server))
     }
 
+    /// True if it has called this or a third main server after that time.
+    pub(crate) fn has_left(&self, node_id: &str, via: &str, at: UnixMillis) -> bool {
+        self.nodes
+            .get(node_id)
+            .is_some_and(|node| node.via.as_deref() != Some(via) && at < node.heard_at)
+    }
+
     /// True if it has called here a moment ago.
     pub(crate) fn calls_here(&self, node_id: &str, now: UnixMillis) -> bool {
         self.nodes.get(node_id).is_some_and(|node| {
