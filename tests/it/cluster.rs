@@ -1,5 +1,7 @@
 //! Several main servers, as processes, on one PostgreSQL and one package store.
 
+mod faults;
+
 use std::{net::SocketAddr, path::Path};
 
 use edge_mirror_base::tasks;
