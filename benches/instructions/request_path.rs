@@ -218,6 +218,7 @@ fn serve(
             feed: Arc::default(),
             journal: Journal::default(),
             closing: tasks.token().clone(),
+            casts: Arc::default(),
         };
         listener.serve(state.answers(), connections.clone(), tasks.token().clone()).await;
         connections.shut_down(PATIENCE).await;

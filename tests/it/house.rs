@@ -24,6 +24,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["address", "limits", "listeners", "presence", "sync", "upkeep"],
             &["api"],
+            &["casts"],
             &["fetch"],
             &["siblings"],
             &["upstream"],

@@ -1,6 +1,7 @@
 //! The node's HTTP interface. It shows what the workers report and asks `fetch` for
 //! packages; it never talks to the main server itself.
 
+mod casts;
 mod config;
 mod control;
 mod download;
@@ -33,7 +34,7 @@ use edge_mirror_http::{
 use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::{board::StatusBoard, fetch::Fetch};
+use crate::{board::StatusBoard, casts::CastHistory, fetch::Fetch};
 pub use events::run as follow;
 pub use relay::RelayTraffic;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
@@ -53,6 +54,7 @@ pub struct AppState {
     pub access: AccessControl,
     pub feed: Arc<Feed>,
     pub journal: Journal,
+    pub casts: Arc<CastHistory>,
     /// Ends the event streams.
     pub closing: CancellationToken,
 }
@@ -102,6 +104,7 @@ impl AppState {
             .route("/api/meetings/{id}/verify", post(meetings::verify))
             .route("/api/meetings/{id}", delete(meetings::remove))
             .route("/api/logs", get(logs::lines))
+            .route("/api/casts", get(casts::follow))
             .layer(middleware::from_fn_with_state(self.access.clone(), access::require_operator))
             .layer(middleware::from_fn(wire::confidential));
         open.merge(own)

@@ -14,6 +14,8 @@ pub mod address;
 pub mod api;
 /// The workers' last reports, for the status page, and the on/off switch.
 pub mod board;
+/// Messages from operators at the main server.
+pub mod casts;
 /// One package onto disk: single flight, retries, resume, verification, commit.
 pub mod fetch;
 mod limits;
@@ -36,6 +38,7 @@ pub mod bench {
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
@@ -63,6 +66,7 @@ use tracing::{info, warn};
 use crate::{
     api::{AppState, ListenOptions, RelayTraffic},
     board::StatusBoard,
+    casts::CastHistory,
     fetch::Fetch,
     machine::MachineSampler,
     siblings::discovery,
@@ -138,6 +142,8 @@ impl Node {
             config.node_id,
             config.main_server()
         );
+        let folder = casts_folder(&settings);
+        let casts = Arc::new(tasks::blocking(move || CastHistory::open(folder)).await);
         let journal = options.journal.clone();
         let node = Self::new(settings, store, address.port(), &options, first_code);
         let (connector, server_config) =
@@ -152,7 +158,8 @@ impl Node {
         // Before the first request; changes are followed by a worker.
         node.traffic.apply(&config.serve);
         node.board.connections.apply(config.serve.max_connections_per_client);
-        let state = node.app_state(&connector, vault.clone(), options.port, journal);
+        let state =
+            AppState { casts, ..node.app_state(&connector, vault.clone(), options.port, journal) };
         node.spawn_followers(&state, vault);
         node.spawn_listeners(&state, server_config, listener, https_redirect);
         node.spawn_until_end("certificates", certificates.run());
@@ -217,6 +224,7 @@ impl Node {
             feed: Arc::default(),
             journal,
             closing: self.closing.clone(),
+            casts: Arc::default(),
         }
     }
 
@@ -294,10 +302,13 @@ impl Node {
             load: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
-        let end = self.workers.token();
+        let (end, asked) = (self.workers.token(), connector.clone());
         let worker =
             sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
         self.workers.spawn("sync", worker.run(end.clone()));
+        let (asking, history) = (settings.clone(), state.casts.clone());
+        let worker = casts::run(asking, board.clone(), asked, history, end.clone());
+        self.workers.spawn("casts", worker);
         let worker =
             upkeep::cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
         self.workers.spawn("cleaning", worker.run(end.clone()));
@@ -372,6 +383,11 @@ impl Node {
         info!("node stopped");
         drained
     }
+}
+
+/// The folder of casts, beside the configuration.
+fn casts_folder(settings: &Settings) -> PathBuf {
+    settings.path().with_extension("casts")
 }
 
 async fn opened_vault(settings: &Settings) -> (Vault, Option<String>) {

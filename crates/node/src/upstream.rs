@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use edge_mirror_protocol::{
     self as protocol, Heartbeat, HeartbeatNotice, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
-    Registration, UnreadableAnswer, Unregistration, extension,
+    Registration, UnreadableAnswer, Unregistration,
+    casts::{self, CastAnswer},
+    extension,
     fleet::FleetOrigins,
-    package::{PackageId, Sha256},
+    package::{PackageId, Sha256, percent_encoded},
     preference::PREFER,
     relay::NODE_HEADER,
 };
@@ -191,6 +193,33 @@ impl Upstream {
         let news = protocol::read_status(&body)
             .map_err(|cause| UpstreamError::Unreadable { asked, cause })?;
         Ok(StatusAnswer { news: Some(news), seen, waits })
+    }
+
+    /// Requests the casts for this node after a number in a sequence; also returns whether the
+    /// answer was held back, or would have been.
+    pub async fn casts(
+        &self,
+        node_id: &str,
+        (stream, after): (&str, u64),
+        limit: Duration,
+        wait: Duration,
+    ) -> Result<(CastAnswer, bool), UpstreamError> {
+        let (path, limit) = (casts::PATH, limit + wait);
+        let asked = format!("GET {}{path}", self.base_url);
+        let place = format!("{path}?stream={}&after={after}", percent_encoded(stream));
+        let mut request = self.request(Method::GET, &place, limit).header(NODE_HEADER, node_id);
+        if let Some(key) = &self.key {
+            request = request.header(KEY, key.reveal());
+        }
+        request = request.header(PREFER, format!("wait={}", wait.as_secs()));
+        let response = self.send(&asked, request, limit).await?;
+        let waits = holds_answers(&response);
+        let body = read(&asked, response, limit).await?;
+        let answer = serde_json::from_slice(&body).map_err(|error| UpstreamError::Unreadable {
+            asked,
+            cause: UnreadableAnswer(error.to_string()),
+        });
+        Ok((answer?, waits))
     }
 
     /// None if this version of the main server has no such list.

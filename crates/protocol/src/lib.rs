@@ -330,6 +330,9 @@ pub struct HeartbeatNotice {
     /// None if the node was accepted, or the main server does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionNotice>,
+    /// The main server has casts for nodes, and the node may ask for them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub casts: bool,
 }
 
 /// The state of a node that gets no clients because nobody has accepted it.
@@ -348,6 +351,7 @@ pub fn read_notice(body: &[u8]) -> HeartbeatNotice {
     HeartbeatNotice {
         unreachable: notice["unreachable"].as_str().map(str::to_owned),
         admission: AdmissionNotice::deserialize(&notice["admission"]).ok(),
+        casts: notice["casts"] == true,
     }
 }
 
@@ -635,13 +639,14 @@ mod tests {
             (None, Some(AdmissionNotice::Pending)),
             (Some("no route".to_owned()), Some(AdmissionNotice::Refused)),
         ] {
-            let notice = HeartbeatNotice { unreachable, admission };
+            let casts = admission.is_none();
+            let notice = HeartbeatNotice { unreachable, admission, casts };
             let answer = serde_json::json!({"status": "success", "mirror": notice}).to_string();
             assert_eq!(read_notice(answer.as_bytes()), notice);
         }
         let later = br#"{"mirror": {"unreachable": "x", "admission": "a later state"}}"#;
         let unreachable = Some("x".to_owned());
-        assert_eq!(read_notice(later), HeartbeatNotice { unreachable, admission: None });
+        assert_eq!(read_notice(later), HeartbeatNotice { unreachable, ..none });
     }
 
     #[test]

@@ -13,6 +13,7 @@
     )
 )]
 
+mod casts;
 pub mod check;
 mod document;
 mod environment;
@@ -40,6 +41,7 @@ use std::{
 use edge_mirror_protocol::{fleet::FleetOrigins, package::VerifyLevel};
 use serde::{Deserialize, Serialize};
 
+pub use casts::CastConfig;
 pub use check::SettingProblem;
 pub use document::FileDocument;
 pub use environment::Environment;
@@ -76,6 +78,7 @@ pub struct Config {
     pub network: NetworkConfig,
     pub serve: ServeConfig,
     pub relay: RelayConfig,
+    pub casts: CastConfig,
     pub logging: LoggingConfig,
     pub heartbeat: HeartbeatConfig,
     pub cleanup: CleanupConfig,

@@ -2,6 +2,7 @@
 //! panel and the documentation. Checks, a new file, the answers of the API, its
 //! description and the tables of `docs/` are made of it.
 
+mod casts;
 mod relay;
 mod security;
 
@@ -322,6 +323,7 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
         ],
     },
     relay::GROUP,
+    casts::GROUP,
     SettingGroup {
         name: "tls",
         title: words("HTTPS", "HTTPS"),

@@ -135,17 +135,21 @@ fn record_heartbeat(
                 server.wake.prober.notify_one();
                 info!("node {node_id} at {address} is known by its heartbeat");
             }
-            HeartbeatNotice { unreachable, admission: None }
+            HeartbeatNotice { unreachable, admission: None, casts: true }
         }
         Admission::Pending => {
             let version = report.version;
             let waiting = claim(report.address, caller, report.status, now);
             note_claim(server, registry, &node_id, NodeClaim { version, ..waiting })?;
-            HeartbeatNotice { unreachable: None, admission: Some(AdmissionNotice::Pending) }
+            HeartbeatNotice {
+                admission: Some(AdmissionNotice::Pending),
+                ..HeartbeatNotice::default()
+            }
         }
-        Admission::Refused => {
-            HeartbeatNotice { unreachable: None, admission: Some(AdmissionNotice::Refused) }
-        }
+        Admission::Refused => HeartbeatNotice {
+            admission: Some(AdmissionNotice::Refused),
+            ..HeartbeatNotice::default()
+        },
     };
     let mirror = (is_ours && notice != HeartbeatNotice::default()).then_some(notice);
     Ok(Json(HeartbeatAnswer { status: Success::Success, timestamp: now.as_secs_f64(), mirror }))

@@ -84,6 +84,20 @@ fn operations() -> Vec<Operation> {
              node listens on another port now, `session` where the reader's rights are others \
              now: after these the stream ends. Operators are told `log` and `config`, too.",
         ),
+        guarded(stream(
+            call(Method::GET, "/api/casts", STATUS, "The casts that come to this node"),
+            "Server-sent events: `cast` (the cast, with its number here as `n` and as the \
+             event's id), and `lost` ({\"before\": number}) where casts after the reader's place \
+             are not kept any more. The stream ends after ten minutes; a reader that connects \
+             again with `Last-Event-ID` misses nothing.",
+        ))
+        .query(
+            "after",
+            json!({"type": "integer", "minimum": 0}),
+            "Those after this number; without it and `Last-Event-ID`, those that come.",
+        )
+        .query("topic", json!({"type": "string"}), "Those of this topic.")
+        .refuses(400, "A value that is not allowed."),
         call(Method::GET, "/", "Pages and documents", "To the panel")
             .answers(307, "To the page.", vec![])
             .with(&["Location"]),
@@ -224,5 +238,6 @@ fn app_state(folder: &Path) -> AppState {
         feed: Arc::default(),
         journal: Journal::default(),
         closing: CancellationToken::new(),
+        casts: Arc::default(),
     }
 }

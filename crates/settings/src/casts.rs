@@ -1,0 +1,22 @@
+//! Settings of casts, messages from the main server.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CastConfig {
+    pub enabled: bool,
+    /// Casts that are kept.
+    pub max_count: u64,
+    /// Bytes of them.
+    pub max_bytes: u64,
+    pub max_age_days: u64,
+    /// Programs that follow casts at a time.
+    pub max_consumers: u64,
+}
+
+impl CastConfig {
+    pub fn max_age_s(&self) -> u64 {
+        self.max_age_days.saturating_mul(24 * 3600)
+    }
+}

@@ -1,0 +1,44 @@
+//! Messages from the main server.
+
+use crate::setting::{SettingGroup, boolean, integer, size, words};
+
+pub(super) const GROUP: SettingGroup = SettingGroup {
+    name: "casts",
+    title: words("消息", "Casts"),
+    settings: &[
+        boolean("casts.enabled", true)
+            .titled("接收消息", "Receive casts")
+            .described(
+                "从本项目的主控服务器接收管理员发送的消息，保存在本机，供本机程序订阅。",
+                "Receive the messages that operators send at this project's main server, and keep them here for programs that follow them.",
+            ),
+        integer("casts.maxCount", 1, 100_000, 1000)
+            .titled("保留的消息数", "Casts kept")
+            .described(
+                "最多保留多少条消息；超出时删除最旧的。",
+                "How many casts are kept. The oldest ones go first.",
+            )
+            .advanced(),
+        size("casts.maxBytes", 64 << 10, 4 << 20)
+            .titled("消息占用的空间", "Space for casts")
+            .described(
+                "保留的消息合计最多占多少字节，内存和磁盘各一份；超出时删除最旧的。",
+                "How many bytes the kept casts may take, in memory and once more on disk. The oldest ones go first.",
+            )
+            .advanced(),
+        integer("casts.maxAgeDays", 1, 365, 7)
+            .titled("消息保留天数", "Days casts are kept")
+            .described(
+                "收到后保留多少天。",
+                "How many days casts are kept after they came.",
+            )
+            .advanced(),
+        integer("casts.maxConsumers", 1, 10_000, 1000)
+            .titled("订阅程序的数量", "Programs that follow casts")
+            .described(
+                "最多同时有多少个程序订阅消息；更多的会被拒绝。",
+                "How many programs may follow casts at a time. Others are refused.",
+            )
+            .advanced(),
+    ],
+};

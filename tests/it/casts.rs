@@ -1,0 +1,167 @@
+//! Casts from an operator at the main server to programs at nodes.
+
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{TestMaster, TestNode, client, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn node(main: &TestMaster, id: &str) -> TestNode {
+    TestNode::of(&main.authority()).with(json!({"nodeId": id})).start().await
+}
+
+/// Sends a cast, and returns its path.
+async fn send(main: &TestMaster, topic: &str, body: Value, to: Value) -> String {
+    let cast = json!({"topic": topic, "body": body, "to": to});
+    let answer = client().post(main.url("/api/v1/casts")).json(&cast).send().await.unwrap();
+    let status = answer.status();
+    let cast: Value = answer.json().await.unwrap();
+    assert_eq!(status, StatusCode::CREATED, "{cast}");
+    format!("/api/v1/casts/{}", cast["id"].as_str().unwrap())
+}
+
+async fn until_known(main: &TestMaster, id: &str) {
+    until(&format!("node {id} is known"), async || {
+        let nodes = main.json("/api/v1/fleet/nodes").await["nodes"].clone();
+        nodes.as_array().unwrap().iter().any(|node| node["id"] == id).then_some(())
+    })
+    .await;
+}
+
+async fn until_received(main: &TestMaster, path: &str, count: u64) {
+    until(&format!("{path} is at {count} nodes"), async || {
+        let delivery = main.json(path).await["delivery"].clone();
+        (delivery["received"] == count).then_some(())
+    })
+    .await;
+}
+
+/// A program that follows a node's casts.
+struct Consumer {
+    stream: Response,
+    read: Vec<u8>,
+}
+
+impl Consumer {
+    async fn of(node: &TestNode, query: &str) -> Self {
+        let stream = node.get(&format!("/api/casts{query}")).await;
+        assert_eq!(stream.status(), StatusCode::OK);
+        assert_eq!(stream.headers()["content-type"], "text/event-stream");
+        Self { stream, read: Vec::new() }
+    }
+
+    /// The next event that is no comment: its name, and what it says.
+    async fn next(&mut self) -> (String, Value) {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = self.read.drain(..end + 2).collect();
+                let event = String::from_utf8(event).unwrap();
+                let field = |name: &str| {
+                    let line = event.lines().find_map(|line| line.strip_prefix(name));
+                    line.map(str::to_owned)
+                };
+                let Some(data) = field("data: ") else { continue };
+                let data: Value = serde_json::from_str(&data).unwrap();
+                if let Some(id) = field("id: ") {
+                    assert_eq!(json!(id.parse::<u64>().unwrap()), data["n"]);
+                }
+                return (field("event: ").unwrap(), data);
+            }
+            let more = tokio::time::timeout(PATIENCE, self.stream.chunk()).await;
+            self.read.extend(more.expect("no event").unwrap().expect("the stream ended"));
+        }
+    }
+
+    async fn bodies(&mut self, count: usize) -> Vec<Value> {
+        let mut bodies = Vec::new();
+        while bodies.len() < count {
+            let (name, cast) = self.next().await;
+            assert_eq!(name, "cast", "{cast}");
+            bodies.push(cast["body"].clone());
+        }
+        bodies
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_reaches_all_nodes_and_one_that_was_away_when_it_returns() {
+    let main = TestMaster::build().start().await;
+    let (here, away) = (node(&main, "here").await, node(&main, "away").await);
+    for id in ["here", "away"] {
+        until_known(&main, id).await;
+    }
+    let away = away.stop().await;
+    let mut consumer = Consumer::of(&here, "").await;
+    let notice = send(&main, "notices", json!("会议改到 10:30"), json!({"all": true})).await;
+    let (name, cast) = consumer.next().await;
+    assert_eq!((&*name, &cast["body"]), ("cast", &json!("会议改到 10:30")));
+    assert_eq!((&cast["topic"], &cast["priority"]), (&json!("notices"), &json!("normal")));
+    send(&main, "screens", json!({"show": 3}), json!({"nodes": ["away"]})).await;
+    send(&main, "notices", json!("second"), json!({"nodes": ["here", "away"]})).await;
+    assert_eq!(consumer.bodies(1).await, [json!("second")], "not what is for others");
+    until_received(&main, &notice, 1).await;
+    let away = away.start().await;
+    let mut late = Consumer::of(&away, "?after=0").await;
+    let expected = [json!("会议改到 10:30"), json!({"show": 3}), json!("second")];
+    assert_eq!(late.bodies(3).await, expected);
+    until_received(&main, &notice, 2).await;
+    let mut of_topic = Consumer::of(&away, "?after=0&topic=screens").await;
+    assert_eq!(of_topic.bodies(1).await, [json!({"show": 3})]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_either_side_lose_nothing_and_bring_nothing_twice() {
+    let main = TestMaster::build().start().await;
+    let first = node(&main, "a").await;
+    until_known(&main, "a").await;
+    let all = || json!({"all": true});
+    let path = send(&main, "t", json!(1), all()).await;
+    until_received(&main, &path, 1).await;
+    // The main server is away and comes back.
+    let main = main.stop().await.start().await;
+    let path = send(&main, "t", json!(2), all()).await;
+    until_received(&main, &path, 1).await;
+    // So does the node; what was cast meanwhile comes then.
+    let stopped = first.stop().await;
+    send(&main, "t", json!(3), all()).await;
+    let again = stopped.start().await;
+    let mut consumer = Consumer::of(&again, "?after=0").await;
+    assert_eq!(consumer.bodies(3).await, [json!(1), json!(2), json!(3)]);
+    // A consumer that reconnects says where it was.
+    let request = client().get(again.url("/api/casts?after=0")).header("last-event-id", "2");
+    let mut consumer = Consumer { stream: request.send().await.unwrap(), read: Vec::new() };
+    assert_eq!(consumer.bodies(1).await, [json!(3)]);
+    send(&main, "t", json!(4), all()).await;
+    assert_eq!(consumer.bodies(1).await, [json!(4)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_a_node_and_those_who_follow_it_are_bounded() {
+    let main = TestMaster::build().start().await;
+    let limits = json!({"nodeId": "a", "casts": {"maxCount": 2, "maxConsumers": 1}});
+    let node = TestNode::of(&main.authority()).with(limits).start().await;
+    until_known(&main, "a").await;
+    let mut last = String::new();
+    for n in 1..=5 {
+        last = send(&main, "t", json!(n), json!({"nodes": ["a"]})).await;
+    }
+    until_received(&main, &last, 1).await;
+    let mut consumer = Consumer::of(&node, "?after=1").await;
+    assert_eq!(consumer.next().await, ("lost".to_owned(), json!({"before": 4})));
+    assert_eq!(consumer.bodies(2).await, [json!(4), json!(5)]);
+    assert_eq!(node.get("/api/casts").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    drop(consumer);
+    until("its place is free", async || {
+        (node.get("/api/casts").await.status() == StatusCode::OK).then_some(())
+    })
+    .await;
+    // Switched off, it does not ask, and gets what is still valid later.
+    node.configure(json!({"casts": {"enabled": false}})).await;
+    let path = send(&main, "t", json!(6), json!({"nodes": ["a"]})).await;
+    assert_eq!(main.json(&path).await["delivery"]["received"], 0);
+    node.configure(json!({"casts": {"enabled": true}})).await;
+    until_received(&main, &path, 1).await;
+}
