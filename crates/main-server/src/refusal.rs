@@ -37,6 +37,10 @@ pub(crate) enum RequestError {
     )]
     PackageElsewhere,
     #[error(
+        "会议包在另一台主控服务器上，请向它下载；所有主控服务器须使用同一个 --packages / the package is at another main server, ask there; all of them need the same --packages"
+    )]
+    PackageAtAnother,
+    #[error(
         "暂时无法写入会议包共享存储，未作任何更改，请稍后再试 / the package store can't be used now, nothing was changed, try again later: {0}"
     )]
     PackagesUnavailable(String),

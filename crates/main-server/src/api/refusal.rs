@@ -42,6 +42,7 @@ impl RequestError {
             | Self::Fetching
             | Self::NotFetched
             | Self::PackageElsewhere
+            | Self::PackageAtAnother
             | Self::PackagesUnavailable(_)
             | Self::StateUnavailable(_)
             | Self::RecordsUnavailable(_)
@@ -69,7 +70,7 @@ impl IntoResponse for RequestError {
             self,
             Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
         );
-        let is_coming = matches!(self, Self::Fetching | Self::NotFetched);
+        let is_coming = matches!(self, Self::Fetching | Self::NotFetched | Self::PackageAtAnother);
         let answer = match self {
             Self::Malformed(flaws) => {
                 (status, Json(MalformedBody { detail: flaws })).into_response()

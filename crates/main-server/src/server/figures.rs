@@ -65,9 +65,10 @@ impl Server {
             RequestError::NotRunning(_) => DownloadFault::NotRunning,
             RequestError::NoPackage => DownloadFault::NoPackage,
             RequestError::Verifying => DownloadFault::Verifying,
-            RequestError::Fetching | RequestError::NotFetched | RequestError::PackageElsewhere => {
-                DownloadFault::NotHere
-            }
+            RequestError::Fetching
+            | RequestError::NotFetched
+            | RequestError::PackageElsewhere
+            | RequestError::PackageAtAnother => DownloadFault::NotHere,
             _ => DownloadFault::Storage,
         };
         let refused = RefusedDownload { at: self.clock.now(), meeting, client, reason, count: 1 };

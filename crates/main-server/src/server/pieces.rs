@@ -80,12 +80,23 @@ impl Server {
         if let Some(package) = self.store.package(id).await? {
             return Ok(package);
         }
-        let (store, id) = (self.store.clone(), id.clone());
-        if tasks::blocking_limited(move || store.has_unverified(&id)).await {
+        let (store, looking) = (self.store.clone(), id.clone());
+        if tasks::blocking_limited(move || store.has_unverified(&looking)).await {
             self.wake.verifier.notify_one();
             return Err(RequestError::Verifying);
         }
-        Err(RequestError::NoPackage)
+        Err(match self.is_at_another(id) {
+            true => RequestError::PackageAtAnother,
+            false => RequestError::NoPackage,
+        })
+    }
+
+    /// True if a package that is not here may lie in the data folder of another main server:
+    /// whoever asks again may get there.
+    fn is_at_another(&self, id: &PackageId) -> bool {
+        let (present, silent) = self.others();
+        let was_uploaded = || self.book().find(id.as_str()).is_some_and(|found| found.versions > 0);
+        self.shared.is_none() && (present > 0 || !silent.is_empty()) && was_uploaded()
     }
 
     /// Returns the SHA-256 digests of a package's pieces, one after the other, and its own.

@@ -313,3 +313,32 @@ async fn without_notifications_each_change_is_seen_all_the_same() {
     let lost = tasks::block_in_place(|| postgres.ask("fleet", "SELECT COUNT(*) FROM lost"));
     assert!(lost.parse::<usize>().unwrap() > 10, "{lost} were lost");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_package_that_is_only_at_the_other_one_is_told_to_ask_again() {
+    let postgres = TestPostgres::start().await;
+    let [one, other] = fleet(&postgres).await;
+    let zip = zip_of(b"x");
+    one.meeting("m", &zip).await;
+    one.started("m").await;
+    other.until_status("m", Some("进行中")).await;
+    until("they know each other", async || (other.master.server.others().0 == 1).then_some(()))
+        .await;
+    for path in ["download-package", "download-package-direct"] {
+        let path = format!("/api/v1/meetings/m/{path}");
+        let refused = other.get(&path).await;
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key(header::RETRY_AFTER));
+        let reason = refused.text().await.unwrap();
+        assert!(reason.contains("at another main server"), "{reason}");
+        assert_eq!(one.get(&path).await.bytes().await.unwrap(), zip);
+    }
+    let problems = other.json("/api/v1/overview").await["problems"].to_string();
+    assert!(problems.contains("packages_not_shared"), "{problems}");
+    // One that nobody has uploaded is at neither.
+    assert_eq!(one.new_meeting("empty").await, 201);
+    one.started("empty").await;
+    other.until_status("empty", Some("进行中")).await;
+    let missing = other.get("/api/v1/meetings/empty/download-package").await;
+    assert_eq!(missing.status(), 500);
+}
