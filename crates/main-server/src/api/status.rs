@@ -46,16 +46,15 @@ const ACCEPT: HeaderName = HeaderName::from_static(ACCEPT_HEADER);
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 impl StatusText {
-    fn matches_etag(&self, asked: &HeaderMap) -> bool {
-        let known = asked.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    fn matches_etag(&self, known: Option<&str>) -> bool {
         // By the weak comparison (RFC 9110, 13.1.2); a digest has no commas.
         let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
         known.is_some_and(|tags| tags.split(',').any(|tag| opaque(tag) == opaque(&self.version)))
     }
 
-    fn answer(&self, asked: &HeaderMap, now: UnixMillis) -> Response {
+    fn answer(&self, known: Option<&str>, now: UnixMillis) -> Response {
         let version = [(header::ETAG, self.version.clone())];
-        if self.matches_etag(asked) {
+        if self.matches_etag(known) {
             return (StatusCode::NOT_MODIFIED, version).into_response();
         }
         let json = [(header::CONTENT_TYPE, "application/json")];
@@ -68,9 +67,11 @@ impl StatusText {
     }
 }
 
-/// A poll, and what its answer is made of.
+/// A poll, and what its answer is made of. Nothing here refers to the request: its headers
+/// would keep hyper's buffer of 8 KiB in memory for as long as the poll is held.
 struct NodePoll {
-    asked: HeaderMap,
+    /// The versions that the node has, as `If-None-Match` lists them.
+    known: Option<Box<str>>,
     accepted: AcceptedSections,
     /// The node, if it may be told of others.
     node: Option<String>,
@@ -82,17 +83,19 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, request: Reques
     let (parts, _) = request.into_parts();
     let (wait, accepted) = (preferred_wait(&parts.headers), accepted_sections(&parts.headers));
     let node = polling_node(&server, &parts, accepted).await;
-    let asked = parts.headers;
+    let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let known = known.map(Box::from);
+    drop(parts);
     let (status, plan) = (server.status.subscribe(), server.relay.subscribe());
     plan_for_newcomer(&server, node.as_deref()).await;
-    let mut poll = NodePoll { asked, accepted, node, status, plan };
+    let mut poll = NodePoll { known, accepted, node, status, plan };
     let mut text = poll.text(&server);
     let mut applied = wait.is_some();
-    if let Some(wait) = wait.filter(|_| text.matches_etag(&poll.asked)) {
+    if let Some(wait) = wait.filter(|_| text.matches_etag(poll.known.as_deref())) {
         match server.waiting.try_acquire() {
             Ok(_permit) => {
                 let change = async {
-                    while text.matches_etag(&poll.asked) && poll.wait_for_news().await {
+                    while text.matches_etag(poll.known.as_deref()) && poll.wait_for_news().await {
                         text = poll.text(&server);
                     }
                 };
@@ -105,7 +108,7 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, request: Reques
             Err(_) => applied = false,
         }
     }
-    let mut answer = text.answer(&poll.asked, server.clock.now());
+    let mut answer = text.answer(poll.known.as_deref(), server.clock.now());
     if accepted != AcceptedSections::default() {
         // A cache must not give it to those who did not ask for it.
         answer.headers_mut().insert(header::VARY, HeaderValue::from_static(ACCEPT_HEADER));
