@@ -19,6 +19,7 @@ pub(crate) mod overview;
 pub(crate) mod readiness;
 mod refusal;
 pub(crate) mod routing;
+pub(crate) mod seconds;
 pub(crate) mod status;
 pub(crate) mod upload;
 #[cfg(test)]

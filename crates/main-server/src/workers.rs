@@ -246,7 +246,7 @@ pub(crate) async fn gauge(server: Arc<Server>, stop: CancellationToken) {
 
 /// Compares the state while pages follow it.
 pub(crate) async fn follow(server: Arc<Server>, stop: CancellationToken) {
-    let work = server.feed.run(|| overview::snapshot(&server));
+    let work = server.feed.run(|before| overview::snapshot(&server, before));
     stop.run_until_cancelled(work).await;
 }
 

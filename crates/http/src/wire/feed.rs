@@ -114,13 +114,14 @@ struct StreamCounts {
 }
 
 impl Feed {
-    /// Takes snapshots while anybody watches.
-    pub async fn run(&self, look: impl Fn() -> Snapshot) {
+    /// Takes snapshots while anybody watches; `look` gets the one before.
+    pub async fn run(&self, look: impl Fn(&Snapshot) -> Snapshot) {
         loop {
             if self.latest.receiver_count() == 0 {
                 self.wanted.notified().await;
             }
-            let state = Arc::new(look());
+            let before = self.latest.borrow().state.clone();
+            let state = Arc::new(look(&before));
             self.latest.send_modify(|latest| {
                 let change = change(&latest.state, &state);
                 *latest = FeedUpdate { number: latest.number + 1, state, change };
@@ -270,7 +271,8 @@ mod tests {
         let looks = std::sync::atomic::AtomicU64::new(0);
         let feed = Feed::default();
         let of = |n| Snapshot::new(&json!({ "n": n }), &[]);
-        let look = || of(json!(looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
+        let look =
+            |_: &Snapshot| of(json!(looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
         tokio::time::timeout(Duration::from_secs(60), feed.run(look)).await.unwrap_err();
         assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 0);
         let mut watcher = feed.watch(of(json!("first")), HERE, true).unwrap();

@@ -2,7 +2,11 @@
 //! thousand items. It is the JSON that is sent, serialized once, with the range of each
 //! field and item; two are compared as bytes.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
+};
 
 use axum::{
     body::Bytes,
@@ -40,13 +44,24 @@ struct ItemIndex {
 struct ItemSpan {
     key: Range<usize>,
     value: Range<usize>,
+    /// Of what the value was made from.
+    hash: Option<u64>,
 }
 
 /// Collects the items of a list.
 pub struct ItemWriter<'a> {
     json: &'a mut Vec<u8>,
+    /// The list before.
+    before: Option<WrittenItems<'a>>,
     commas: Commas,
     marks: ItemIndex,
+}
+
+/// The items of a list, and how far they were looked at.
+struct WrittenItems<'a> {
+    json: &'a [u8],
+    index: &'a ItemIndex,
+    next: usize,
 }
 
 /// A list: the field's name, and a function that adds its items.
@@ -61,19 +76,55 @@ impl ItemWriter<'_> {
 
     /// Keys must be unique.
     pub fn add(&mut self, key: &str, item: &impl Serialize) {
+        self.push(key, None, item);
+    }
+
+    /// Adds an item that hashes all that its JSON is made from: it is written only where the
+    /// list before has another one of that key.
+    pub fn add_hashed(&mut self, key: &str, item: &(impl Serialize + Hash)) {
+        let mut hasher = DefaultHasher::new();
+        item.hash(&mut hasher);
+        self.push(key, Some(hasher.finish()), item);
+    }
+
+    fn push(&mut self, key: &str, hash: Option<u64>, item: &impl Serialize) {
         self.commas.next(self.json);
         let (key_begins, begins) = (self.marks.keys.len(), self.json.len());
         self.marks.keys.push_str(key);
-        write(self.json, item);
+        let written = hash.and_then(|hash| self.before.as_mut()?.find(key, hash));
+        match written {
+            Some(written) => self.json.extend(written),
+            None => write(self.json, item),
+        }
         let key = key_begins..self.marks.keys.len();
-        self.marks.items.push(ItemSpan { key, value: begins..self.json.len() });
+        self.marks.items.push(ItemSpan { key, value: begins..self.json.len(), hash });
+    }
+}
+
+impl<'a> WrittenItems<'a> {
+    /// Mostly the same items come in the same order: of those that came in between or are
+    /// gone, so many are looked over.
+    const LOOKAHEAD: usize = 16;
+
+    fn find(&mut self, key: &str, hash: u64) -> Option<&'a [u8]> {
+        let ahead = self.index.items.iter().enumerate().skip(self.next).take(Self::LOOKAHEAD);
+        let (at, item) = ahead.into_iter().find(|(_, item)| self.index.key(item) == key)?;
+        self.next = at + 1;
+        (item.hash == Some(hash)).then(|| &self.json[item.value.clone()])
     }
 }
 
 impl Snapshot {
     /// `fields` is an object, with null in the place of each list.
     pub fn new(fields: &Value, lists: &[ListField<'_>]) -> Self {
-        let (mut json, mut marked) = (b"{".to_vec(), Vec::new());
+        Self::after(&Self::default(), fields, lists)
+    }
+
+    /// The same, with the items that are as they were in `before` copied from there.
+    pub fn after(before: &Self, fields: &Value, lists: &[ListField<'_>]) -> Self {
+        // A little more than before: growing by doubling would copy megabytes.
+        let (mut json, mut marked) = (Vec::with_capacity(before.json.len() / 16 * 17), Vec::new());
+        json.push(b'{');
         let mut commas = Commas::default();
         for (name, value) in fields.as_object().into_iter().flatten() {
             commas.next(&mut json);
@@ -81,7 +132,7 @@ impl Snapshot {
             json.push(b':');
             let begins = json.len();
             let list = lists.iter().find(|(list, _)| list == name);
-            let items = list.map(|(_, fill)| listed(&mut json, fill));
+            let items = list.map(|(_, fill)| listed(&mut json, before.items(name), fill));
             if items.is_none() {
                 write(&mut json, value);
             }
@@ -93,6 +144,11 @@ impl Snapshot {
 
     pub fn json(&self) -> &Bytes {
         &self.json
+    }
+
+    fn items(&self, name: &str) -> Option<WrittenItems<'_>> {
+        let index = self.field(name)?.items.as_ref()?;
+        Some(WrittenItems { json: &self.json, index, next: 0 })
     }
 
     fn field(&self, name: &str) -> Option<&SnapshotField> {
@@ -137,9 +193,14 @@ impl Snapshot {
     }
 }
 
-fn listed(json: &mut Vec<u8>, fill: impl Fn(&mut ItemWriter<'_>)) -> ItemIndex {
+fn listed(
+    json: &mut Vec<u8>,
+    before: Option<WrittenItems<'_>>,
+    fill: impl Fn(&mut ItemWriter<'_>),
+) -> ItemIndex {
     json.push(b'[');
-    let mut items = ItemWriter { json, commas: Commas::default(), marks: ItemIndex::default() };
+    let (commas, marks) = <(Commas, ItemIndex)>::default();
+    let mut items = ItemWriter { json, before, commas, marks };
     fill(&mut items);
     let ItemWriter { json, marks, .. } = items;
     json.push(b']');
@@ -268,7 +329,58 @@ mod tests {
         assert_eq!(later.difference(&Snapshot::default()), None, "there is nothing to build upon");
     }
 
+    /// Writes down that it is written.
+    struct Observed<'a>(u8, &'a std::cell::RefCell<Vec<u8>>);
+
+    impl Hash for Observed<'_> {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            self.0.hash(hasher);
+        }
+    }
+
+    impl Serialize for Observed<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.1.borrow_mut().push(self.0);
+            serializer.serialize_u8(self.0)
+        }
+    }
+
+    #[test]
+    fn only_items_that_differ_are_written() {
+        let written = std::cell::RefCell::default();
+        let after = |before: &Snapshot, items: &[(&str, u8)]| {
+            let fill = |list: &mut ItemWriter<'_>| {
+                items.iter().for_each(|(id, n)| list.add_hashed(id, &Observed(*n, &written)));
+            };
+            let made = Snapshot::after(before, &json!({"nodes": null}), &[("nodes", &fill)]);
+            (made, written.take())
+        };
+        let (first, wrote) = after(&Snapshot::default(), &[("a", 1), ("b", 2), ("d", 4)]);
+        assert_eq!(wrote, [1, 2, 4]);
+        let (second, wrote) = after(&first, &[("a", 1), ("b", 9), ("c", 3), ("d", 4)]);
+        assert_eq!(wrote, [9, 3]);
+        let (third, wrote) = after(&second, &[("c", 3), ("d", 4)]);
+        assert_eq!((wrote, third.json()), (vec![], &Bytes::from(r#"{"nodes":[3,4]}"#)));
+    }
+
     proptest! {
+        /// Copied or not, it is the same text.
+        #[test]
+        fn a_snapshot_after_another_is_like_a_new_one(
+            before in prop::collection::vec(("[a-e]", 0_u8..3), 0..6),
+            now in prop::collection::vec(("[a-e]", 0_u8..3), 0..6),
+        ) {
+            let of = |before: &Snapshot, items: &[(String, u8)]| {
+                let fill = |list: &mut ItemWriter<'_>| {
+                    items.iter().for_each(|(id, n)| list.add_hashed(id, n));
+                };
+                Snapshot::after(before, &json!({"meetings": null, "z": 1}), &[("meetings", &fill)])
+            };
+            let before = of(&Snapshot::default(), &before);
+            let (after, new) = (of(&before, &now), of(&Snapshot::default(), &now));
+            prop_assert_eq!(after.json(), new.json());
+        }
+
         /// Whatever is added, changed or removed: a reader that applies the differences
         /// has the same items.
         #[test]

@@ -8,7 +8,10 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use edge_mirror_http::access::{NoExtraEvents, StreamSources};
+use edge_mirror_http::{
+    access::{NoExtraEvents, StreamSources},
+    wire::snapshot::Snapshot,
+};
 
 use crate::{api::overview, server::Server};
 
@@ -21,7 +24,7 @@ pub(crate) async fn traffic(State(server): Shared) -> Response {
 pub(crate) async fn events(State(server): Shared, request: Request) -> Response {
     let sources = StreamSources {
         feed: &server.feed,
-        state: overview::snapshot(&server),
+        state: overview::snapshot(&server, &Snapshot::default()),
         history: server.history.subscribe(),
         closing: server.closing.clone(),
     };

@@ -31,7 +31,10 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::{
-    api::json::{DeclaredJson, JsonBody, WrittenJson},
+    api::{
+        json::{DeclaredJson, JsonBody, WrittenJson},
+        seconds::Seconds,
+    },
     refusal::RequestError,
     server::Server,
     state::{
@@ -95,7 +98,7 @@ pub(crate) struct FleetNode<'a> {
 }
 
 /// A known node, without what changes with each heartbeat.
-#[derive(Serialize)]
+#[derive(Serialize, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct KnownView<'a> {
     id: &'a str,
@@ -103,14 +106,14 @@ pub(crate) struct KnownView<'a> {
     address: &'a str,
     /// The address that it calls from.
     client: IpAddr,
-    first_seen: f64,
+    first_seen: Seconds,
     /// Null while it is there.
-    last_seen: Option<f64>,
+    last_seen: Option<Seconds>,
     #[serde(flatten)]
     profile: &'a NodeProfile,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) enum PresenceState {
@@ -192,8 +195,8 @@ pub(crate) fn known_view<'a>(
         state,
         address: &node.address,
         client: node.client,
-        first_seen: node.first_seen.as_secs_f64(),
-        last_seen: last_seen.map(UnixMillis::as_secs_f64),
+        first_seen: node.first_seen.into(),
+        last_seen: last_seen.map(Seconds::from),
         profile: &node.profile,
     }
 }

@@ -38,7 +38,7 @@ use crate::{
 };
 
 pub(crate) async fn overview(State(server): State<Arc<Server>>) -> Snapshot {
-    snapshot(&server)
+    snapshot(&server, &Snapshot::default())
 }
 
 #[derive(Serialize)]
@@ -53,7 +53,7 @@ struct ShownMeeting<'a> {
     readiness: Option<&'a BoardReadiness<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShownNode<'a> {
     #[serde(flatten)]
@@ -150,7 +150,8 @@ struct FolderUsage<'a> {
     free: Option<u64>,
 }
 
-pub(crate) fn snapshot(server: &Server) -> Snapshot {
+/// The lists are long: what is as it was `before` is copied from there.
+pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
     let (now, book, known) = (server.clock.now(), server.book(), server.known());
     let (uploading, plan) = (server.uploads_under_way(), server.relay.borrow().clone());
     let (registry, claims) = (server.registry(), server.claims());
@@ -171,7 +172,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
     let nodes = |items: &mut ItemWriter<'_>| {
         for (node_id, node) in &live {
             let packages = held.get(node_id).map(Vec::as_slice).unwrap_or_default();
-            items.add(node_id, &shown_node(server, node_id, node, packages, &download_log));
+            items.add_hashed(node_id, &shown_node(server, node_id, node, packages, &download_log));
         }
     };
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
@@ -211,7 +212,7 @@ pub(crate) fn snapshot(server: &Server) -> Snapshot {
         recent: download_log.recent().collect(),
         refused_downloads: download_log.refused().collect(),
     };
-    Snapshot::new(&json!(overview), &lists)
+    Snapshot::after(before, &json!(overview), &lists)
 }
 
 fn failing_meetings<'a>(

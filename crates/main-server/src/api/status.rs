@@ -196,6 +196,7 @@ pub(super) fn preferred_wait(asked: &HeaderMap) -> Option<Duration> {
 mod tests {
     use std::str::FromStr;
 
+    use axum::body::Bytes;
     use edge_mirror_protocol::{package::PackageId, relay::RelayKey};
     use edge_mirror_store::{
         Store,
@@ -264,6 +265,22 @@ mod tests {
         assert_eq!(told_of(&ended.await), 0);
     }
 
+    #[tokio::test]
+    async fn a_held_poll_keeps_no_buffer_of_its_request() {
+        let t = TestMaster::start().await;
+        let version = field(&t.get(PATH).await, "etag");
+        let buffer = Bytes::from(format!("wait=60{version}"));
+        let value = |from: usize, to: usize| HeaderValue::from_maybe_shared(buffer.slice(from..to));
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().insert(PREFER, value(0, 7).unwrap());
+        request.headers_mut().insert(header::IF_NONE_MATCH, value(7, buffer.len()).unwrap());
+        let poll = for_nodes(State(t.master.server.clone()), request);
+        tokio::select! {
+            answer = poll => panic!("answered instead of held: {answer:?}"),
+            () = until_waiting(&t, 1) => assert!(buffer.is_unique()),
+        }
+    }
+
     #[test]
     fn the_version_stands_for_all_that_is_said_but_the_time() {
         let folder = tempfile::tempdir().unwrap();
@@ -302,8 +319,7 @@ mod tests {
         assert!(differs(&book));
         let status = NodeStatus::of(&book, &store);
         let plain = status.text_for(AcceptedSections::default());
-        let said =
-            |ms| to_bytes(plain.answer(&HeaderMap::new(), UnixMillis::from_millis(ms)).into_body());
+        let said = |ms| to_bytes(plain.answer(None, UnixMillis::from_millis(ms)).into_body());
         assert_ne!(said(1000), said(2500));
         let said: Value = serde_json::from_slice(&said(2500)).unwrap();
         assert_eq!((&said["id"], &said["timestamp"]), (&json!("another"), &json!(2.5)));

@@ -30,7 +30,7 @@ const MAX_LINES: usize = 200;
 /// Compares the state while pages follow it.
 pub async fn run(app: AppState) {
     let feed = app.feed.clone();
-    feed.run(|| state(&app)).await;
+    feed.run(|_| state(&app)).await;
 }
 
 /// The status without its second list of meetings, which pages don't use.

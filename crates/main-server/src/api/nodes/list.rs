@@ -15,6 +15,7 @@ use futures_util::stream;
 use serde::Serialize;
 
 use crate::{
+    api::seconds::Seconds,
     refusal::RequestError,
     server::Server,
     state::{
@@ -59,16 +60,16 @@ fn next_chunk(server: &Server, after: Option<&str>) -> (Bytes, Option<Option<Str
 }
 
 /// A node as everybody sees it.
-#[derive(Serialize)]
+#[derive(Serialize, Hash)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Node"))]
 pub(crate) struct NodeView<'a> {
     node_id: &'a str,
     address: &'a str,
     status: &'a str,
     /// Seconds since 1970.
-    last_seen: f64,
+    last_seen: Seconds,
     /// Seconds since it registered.
-    uptime: f64,
+    uptime: Seconds,
     /// Null before the first probe.
     reachable: Option<bool>,
     unreachable_reason: Option<&'a str>,
@@ -91,8 +92,8 @@ pub(crate) fn described<'a>(
         node_id,
         address: &node.address,
         status: &node.status,
-        last_seen: node.heard_at.as_secs_f64(),
-        uptime: now.saturating_since(node.registered_at).as_secs_f64(),
+        last_seen: node.heard_at.into(),
+        uptime: now.saturating_since(node.registered_at).into(),
         reachable,
         unreachable_reason: reason,
         downloads: node.downloads,

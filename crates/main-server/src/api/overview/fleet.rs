@@ -22,7 +22,7 @@ pub(crate) fn add_known(
     items: &mut ItemWriter<'_>,
 ) {
     for node in known.iter() {
-        items.add(&node.id, &fleet::known_view(server, registry, node, now));
+        items.add_hashed(&node.id, &fleet::known_view(server, registry, node, now));
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct KnownNode {
 }
 
 /// The part of a known node that operators write.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub(crate) struct NodeProfile {

@@ -20,15 +20,11 @@ pub(crate) enum NodePresence {
 impl NodePresence {
     /// `listening_since` is the start of this main server: what was not heard before is
     /// nobody's fault.
-    pub(crate) fn of(
-        is_alive: bool,
+    pub(crate) fn of_absent(
         last_seen: UnixMillis,
         listening_since: UnixMillis,
         now: UnixMillis,
     ) -> Self {
-        if is_alive {
-            return Self::Present;
-        }
         match now.saturating_since(last_seen.max(listening_since)) >= SILENCE {
             true => Self::Silent(last_seen),
             false => Self::Awaited,
@@ -43,16 +39,15 @@ mod tests {
     #[test]
     fn a_node_is_silent_after_thirty_seconds_of_listening() {
         let at = UnixMillis::from_secs;
-        for (is_alive, seen, since, now, expected) in [
-            (true, 100, 0, 100, NodePresence::Present),
-            (false, 100, 0, 129, NodePresence::Awaited),
-            (false, 100, 0, 130, NodePresence::Silent(at(100))),
+        for (seen, since, now, expected) in [
+            (100, 0, 129, NodePresence::Awaited),
+            (100, 0, 130, NodePresence::Silent(at(100))),
             // Away for an hour itself.
-            (false, 100, 3700, 3729, NodePresence::Awaited),
-            (false, 100, 3700, 3730, NodePresence::Silent(at(100))),
+            (100, 3700, 3729, NodePresence::Awaited),
+            (100, 3700, 3730, NodePresence::Silent(at(100))),
         ] {
-            let got = NodePresence::of(is_alive, at(seen), at(since), at(now));
-            assert_eq!(got, expected, "{is_alive} {seen} {since} {now}");
+            let got = NodePresence::of_absent(at(seen), at(since), at(now));
+            assert_eq!(got, expected, "{seen} {since} {now}");
         }
     }
 }
