@@ -1,5 +1,5 @@
-//! The main server with 10, 1,000 and 10,000 nodes: redirects, heartbeats, held polls, and
-//! changes that are on disk.
+//! The main server with 10, 1,000 and 10,000 nodes: redirects, heartbeats, held polls, the
+//! page, and changes that are on disk.
 //!
 //! `cargo bench --bench master -- --help`; `just bench` prepares everything.
 
@@ -18,6 +18,8 @@ mod connection;
 mod fleet;
 #[path = "master/idle.rs"]
 mod idle;
+#[path = "master/page.rs"]
+mod page;
 #[path = "master/postgres.rs"]
 mod postgres;
 #[path = "master/redirects.rs"]
@@ -42,7 +44,7 @@ const COUNTS: [usize; 3] = [10, 1_000, 10_000];
 struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Only these parts: redirects, idle, changes.
+    /// Only these parts: redirects, idle, page, changes.
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
 }
@@ -85,6 +87,9 @@ fn bench(stage: &Stage, arguments: &Arguments) -> Result<()> {
     }
     if is_wanted("idle") {
         limits.extend(idle::run(&scene, &mut patience, &mut report)?);
+    }
+    if is_wanted("page") {
+        limits.extend(page::run(&scene, &mut patience, &mut report)?);
     }
     if is_wanted("changes") {
         limits.extend(changes::run(&scene, &mut patience, &mut report)?);

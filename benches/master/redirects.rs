@@ -59,7 +59,7 @@ pub(crate) fn run(
 }
 
 /// A running meeting whose package all nodes have.
-async fn prepare(server: &Server, count: usize) -> Result<Fleet> {
+pub(crate) async fn prepare(server: &Server, count: usize) -> Result<Fleet> {
     let fleet = Fleet::start(server.address, count, false).await?;
     let address = server.address;
     let send = |method, path: &str, body: &[u8]| {

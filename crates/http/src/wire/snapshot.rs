@@ -4,8 +4,9 @@
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, Hash},
     ops::Range,
+    sync::LazyLock,
 };
 
 use axum::{
@@ -13,11 +14,15 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use foldhash::quality::RandomState;
 use serde::Serialize;
 use serde_json::Value;
 
 /// Fields that differ each second by themselves; not a change.
 const CLOCKS: [&str; 2] = ["now", "uptime"];
+
+/// Random, so that nobody can make one item look like another.
+static HASH_STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -82,9 +87,7 @@ impl ItemWriter<'_> {
     /// Adds an item that hashes all that its JSON is made from: it is written only where the
     /// list before has another one of that key.
     pub fn add_hashed(&mut self, key: &str, item: &(impl Serialize + Hash)) {
-        let mut hasher = DefaultHasher::new();
-        item.hash(&mut hasher);
-        self.push(key, Some(hasher.finish()), item);
+        self.push(key, Some(HASH_STATE.hash_one(item)), item);
     }
 
     fn push(&mut self, key: &str, hash: Option<u64>, item: &impl Serialize) {
@@ -284,6 +287,8 @@ fn write(json: &mut Vec<u8>, value: &impl Serialize) {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::Hasher;
+
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -156,8 +156,9 @@ fn fleet(server: &Server) -> WrittenJson {
     // There may be thousands, and heartbeats wait for the registry.
     let (nodes, claims) = {
         let (registry, claims) = (server.registry(), server.claims());
-        let nodes = known.iter().map(|node| FleetNode {
-            node: known_view(server, &registry, node, now),
+        let presences = registry.presences(&known, server.started_at, now);
+        let nodes = presences.map(|(node, presence)| FleetNode {
+            node: known_view(&registry, node, presence),
             availability: &node.availability,
         });
         let claims = claims.iter().map(|(id, claim)| (id.to_owned(), claim.clone()));
@@ -179,12 +180,10 @@ fn fleet(server: &Server) -> WrittenJson {
 }
 
 pub(crate) fn known_view<'a>(
-    server: &Server,
     registry: &NodeRegistry,
     node: &'a KnownNode,
-    now: UnixMillis,
+    presence: NodePresence,
 ) -> KnownView<'a> {
-    let presence = registry.presence(node, server.started_at, now);
     let (state, last_seen) = match presence {
         NodePresence::Present => (PresenceState::Present, None),
         NodePresence::Awaited => (PresenceState::Awaited, Some(registry.last_seen(node))),
@@ -324,6 +323,8 @@ pub(crate) async fn remove(
 fn view(server: &Server, id: &str) -> JsonResult {
     let known = server.known();
     let node = known.get(id).ok_or_else(|| RequestError::UnknownNode(id.to_owned()))?;
-    let node_view = known_view(server, &server.registry(), node, server.clock.now());
+    let registry = server.registry();
+    let presence = registry.presence(node, server.started_at, server.clock.now());
+    let node_view = known_view(&registry, node, presence);
     Ok(Json(json!(FleetNode { node: node_view, availability: &node.availability })))
 }

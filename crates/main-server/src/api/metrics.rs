@@ -156,18 +156,20 @@ fn nodes_by_state(server: &Server) -> [(&'static str, usize); 6] {
             NodeReachability::Unknown => unknown += 1,
         }
     }
-    let (drained, in_use): (Vec<_>, Vec<_>) = known.iter().partition(|node| node.profile.drained);
-    let silent = in_use.into_iter().filter(|node| {
-        let presence = registry.presence(node, server.started_at, now);
-        matches!(presence, NodePresence::Silent(_))
-    });
-    let silent = silent.count();
+    let (mut drained, mut silent) = (0, 0);
+    for (node, presence) in registry.presences(&known, server.started_at, now) {
+        match presence {
+            _ if node.profile.drained => drained += 1,
+            NodePresence::Silent(_) => silent += 1,
+            NodePresence::Present | NodePresence::Awaited => {}
+        }
+    }
     drop(registry);
     [
         ("reachable", reachable),
         ("unreachable", unreachable),
         ("unknown", unknown),
-        ("drained", drained.len()),
+        ("drained", drained),
         ("silent", silent),
         ("pending", server.claims().len()),
     ]

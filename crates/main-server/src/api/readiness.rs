@@ -99,11 +99,10 @@ fn expected_nodes<'a>(
     let live = registry.live(now);
     let live =
         live.map(|(node_id, node)| ExpectedNode { node_id, contact: NodeContact::Live(node) });
-    let in_use = known.iter().filter(|node| !node.profile.drained);
-    let silent = in_use.filter_map(|node| {
-        let NodePresence::Silent(since) = registry.presence(node, server.started_at, now) else {
-            return None;
-        };
+    let presences = registry.presences(known, server.started_at, now);
+    let in_use = presences.filter(|(node, _)| !node.profile.drained);
+    let silent = in_use.filter_map(|(node, presence)| {
+        let NodePresence::Silent(since) = presence else { return None };
         let contact = NodeContact::Away { since, site: &node.profile.site };
         Some(ExpectedNode { node_id: &node.id, contact })
     });

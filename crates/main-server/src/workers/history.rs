@@ -64,8 +64,8 @@ impl Server {
         let (now, known) = (self.clock.now(), self.known());
         let running = self.book().running().count();
         let registry = self.registry();
-        let silent = known.iter().filter(|node| {
-            let presence = registry.presence(node, self.started_at, now);
+        let presences = registry.presences(&known, self.started_at, now);
+        let silent = presences.filter(|(node, presence)| {
             !node.profile.drained && matches!(presence, NodePresence::Silent(_))
         });
         let silent_nodes = silent.count();

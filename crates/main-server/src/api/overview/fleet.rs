@@ -21,8 +21,8 @@ pub(crate) fn add_known(
     now: UnixMillis,
     items: &mut ItemWriter<'_>,
 ) {
-    for node in known.iter() {
-        items.add_hashed(&node.id, &fleet::known_view(server, registry, node, now));
+    for (node, presence) in registry.presences(known, server.started_at, now) {
+        items.add_hashed(&node.id, &fleet::known_view(registry, node, presence));
     }
 }
 
@@ -41,8 +41,9 @@ pub(crate) fn snapshot(
     now: UnixMillis,
 ) -> FleetSnapshot {
     // One that is drained may be switched off.
-    let in_use = known.iter().filter(|node| !node.profile.drained);
-    let silent = in_use.filter_map(|node| match registry.presence(node, server.started_at, now) {
+    let presences = registry.presences(known, server.started_at, now);
+    let in_use = presences.filter(|(node, _)| !node.profile.drained);
+    let silent = in_use.filter_map(|(node, presence)| match presence {
         NodePresence::Silent(since) => Some((node.clone(), since)),
         NodePresence::Present | NodePresence::Awaited => None,
     });

@@ -1,7 +1,7 @@
 //! The registry's side of what is saved of nodes: it does what operators decided, and
 //! tells what is to be saved.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use edge_mirror_base::clock::UnixMillis;
 
@@ -120,10 +120,36 @@ impl NodeRegistry {
         listening_since: UnixMillis,
         now: UnixMillis,
     ) -> NodePresence {
-        // Of ten thousand, most are there.
-        match self.client_of(&known.id, now) {
-            Some(_) => NodePresence::Present,
-            None => NodePresence::of_absent(self.last_seen(known), listening_since, now),
+        let is_there = self.client_of(&known.id, now).is_some();
+        self.presence_if(is_there, known, listening_since, now)
+    }
+
+    /// All of `known` with their presence. Both sides are in the order of ids, so that none of
+    /// ten thousand has to be looked up.
+    pub(crate) fn presences<'a>(
+        &self,
+        known: &'a KnownNodes,
+        listening_since: UnixMillis,
+        now: UnixMillis,
+    ) -> impl Iterator<Item = (&'a Arc<KnownNode>, NodePresence)> {
+        let mut live = self.live(now).peekable();
+        known.iter().map(move |node| {
+            while live.next_if(|(node_id, _)| *node_id < &*node.id).is_some() {}
+            let is_there = live.peek().is_some_and(|(node_id, _)| *node_id == &*node.id);
+            (node, self.presence_if(is_there, node, listening_since, now))
+        })
+    }
+
+    fn presence_if(
+        &self,
+        is_there: bool,
+        known: &KnownNode,
+        listening_since: UnixMillis,
+        now: UnixMillis,
+    ) -> NodePresence {
+        match is_there {
+            true => NodePresence::Present,
+            false => NodePresence::of_absent(self.last_seen(known), listening_since, now),
         }
     }
 
@@ -133,8 +159,9 @@ impl NodeRegistry {
         listening_since: UnixMillis,
         now: UnixMillis,
     ) -> Vec<(String, AvailabilityChange)> {
-        let changes = self.known.iter().filter_map(|known| {
-            let change = match self.presence(known, listening_since, now) {
+        let presences = self.presences(&self.known, listening_since, now);
+        let changes = presences.filter_map(|(known, presence)| {
+            let change = match presence {
                 NodePresence::Present => AvailabilityChange { at: now, present: true },
                 NodePresence::Silent(at) => AvailabilityChange { at, present: false },
                 NodePresence::Awaited => return None,
@@ -406,6 +433,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn all_presences_are_those_of_each(
+            live in prop::collection::btree_set("[ab-]{1,2}", 0..6),
+            saved in prop::collection::btree_set("[ab-]{1,2}", 0..6),
+        ) {
+            let mut registry = NodeRegistry::default();
+            for id in &live {
+                registry.register(id, "a:1".into(), client(1), "online".into(), at(9)).unwrap();
+            }
+            let learned = |id: &String| LearnedNode::new(id.clone(), "a:1".into(), client(1), at(0));
+            let known = saved.iter().map(|id| KnownNode::from(learned(id)));
+            let known = KnownNodes::new(known, [], FleetRecord::default());
+            let each = known.iter().map(|node| registry.presence(node, at(0), at(35)));
+            let all = registry.presences(&known, at(0), at(35)).map(|(_, presence)| presence);
+            prop_assert!(all.eq(each));
+        }
+
         #[test]
         fn clients_are_never_sent_to_a_node_that_waits_or_was_refused(
             events in prop::collection::vec(event(), 1..60),

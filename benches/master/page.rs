@@ -1,0 +1,116 @@
+//! The page with 10,000 nodes and 1,000 meetings: what its updates cost the main server.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::{
+    Scene, redirects,
+    support::{Limit, Patience, Report, Server, Table, cost, http, node, stats},
+};
+
+const NODES: usize = 10_000;
+const MEETINGS: usize = 1_000;
+/// So many of them run.
+const RUNNING: usize = 20;
+
+pub(crate) fn run(
+    scene: &Scene,
+    patience: &mut Patience,
+    report: &mut Report,
+) -> Result<Vec<Limit>> {
+    eprintln!("a page, {NODES} nodes, {MEETINGS} meetings");
+    let server = node::main_server(&scene.stage)?;
+    let fleet = scene.runtime.block_on(redirects::prepare(&server, NODES))?;
+    create_meetings(server.address)?;
+    // Probes of all.
+    std::thread::sleep(scene.time());
+    let begun = Instant::now();
+    let overview = http::get(server.address, "/api/v1/overview")?;
+    let read = begun.elapsed();
+    let without = patience.turn(|| cost::of(&server, scene.time()))?;
+    let page = OpenPage::open(server.address)?;
+    let with = patience.turn(|| page_cost(scene, &server, &page))?;
+    scene.runtime.block_on(fleet.end());
+    let update_ms = 1000.0 * (with.cost.core - without.core).max(0.0);
+    let mut table = Table::new(&["figure", "measured"]);
+    let rows = [
+        ("the overview, MB", overview.len() as f64 / 1e6),
+        ("time until it is read, s", read.as_secs_f64()),
+        ("CPU of heartbeats alone, ms a second", 1000.0 * without.core),
+        ("CPU of the page's updates, ms a second", update_ms),
+        ("updates, MB a second", with.bytes_per_s / 1e6),
+    ];
+    for (figure, value) in rows {
+        table.row([figure.to_owned(), stats::figure(value)]);
+    }
+    report.say(&format!(
+        "A page of {NODES} nodes that send a heartbeat each 10 s, and {MEETINGS} meetings of \
+         which {RUNNING} run, one with a package that all nodes have:"
+    ));
+    report.table(&table);
+    Ok(vec![Limit::new("a second's update of a page, CPU", 20.0, "ms", update_ms)])
+}
+
+struct PageCost {
+    cost: cost::Cost,
+    bytes_per_s: f64,
+}
+
+fn page_cost(scene: &Scene, server: &Server, page: &OpenPage) -> Result<(PageCost, f64)> {
+    let (begun, before) = (Instant::now(), page.received());
+    let (cost, others) = cost::of(server, scene.time())?;
+    let bytes_per_s = (page.received() - before) as f64 / begun.elapsed().as_secs_f64();
+    ensure!(bytes_per_s > 0.0, "the page gets no updates");
+    Ok((PageCost { cost, bytes_per_s }, others))
+}
+
+fn create_meetings(server: SocketAddr) -> Result<()> {
+    let post = |path: &str, body: &str| {
+        http::send(server, "POST", path, ("application/json", body.as_bytes()))
+    };
+    for n in 1..MEETINGS {
+        let meeting = json!({"id": format!("m{n}"), "title": format!("Meeting {n}")});
+        post("/api/v1/meetings", &meeting.to_string())?;
+    }
+    for n in 1..RUNNING {
+        post(&format!("/api/v1/meetings/m{n}/start"), "")?;
+    }
+    Ok(())
+}
+
+/// The events that a page follows, read by a thread of its own until the end of the process.
+struct OpenPage {
+    received: &'static AtomicU64,
+}
+
+impl OpenPage {
+    fn open(server: SocketAddr) -> Result<Self> {
+        static RECEIVED: AtomicU64 = AtomicU64::new(0);
+        let mut stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: {server}\r\n\r\n")?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).context("the page's events")?;
+        ensure!(start.ends_with(b"200"), "{}", String::from_utf8_lossy(&start));
+        std::thread::spawn(move || {
+            let mut chunk = vec![0; 1 << 20];
+            while let Ok(count) = stream.read(&mut chunk)
+                && count > 0
+            {
+                RECEIVED.fetch_add(count as u64, Ordering::Relaxed);
+            }
+        });
+        Ok(Self { received: &RECEIVED })
+    }
+
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+}
