@@ -349,7 +349,8 @@ impl Server {
         let Some(current) = package_of(meeting, &self.store) else { return true };
         let registry = self.registry();
         let nodes = registry.readiness(&meeting.id, current.sha256, now);
-        announce::is_due(waited, self.announce_timeout, nodes)
+        let others = self.is_awaiting_nodes(&registry, now).then_some(false);
+        announce::is_due(waited, self.announce_timeout, nodes.chain(others))
     }
 
     /// The started meetings of which clients can be told now.

@@ -13,9 +13,9 @@ use tracing::{debug, error};
 
 use super::{Server, access_copy::ChangedAccess};
 use crate::state::{
-    fleet::NodeCaller,
+    fleet::{KnownNode, NodeCaller, NodePresence},
     meetings::MeetingTable,
-    registry::NodeReachability,
+    registry::{NodeReachability, NodeRegistry, RegisteredNode},
     shared_calls::{NodeCall, ProbedNode, SharedCall},
 };
 
@@ -23,6 +23,9 @@ use crate::state::{
 const SILENCE: Duration = Duration::from_secs(10);
 /// One that has been silent for this long is not listed any more.
 const LISTED_FOR: Duration = Duration::from_secs(3600);
+
+/// Nodes that a main server had before it was started again are back by then.
+const RETURN: Duration = Duration::from_secs(10);
 
 /// The main servers that were heard of, and when.
 pub(super) type OtherServers = HashMap<Arc<str>, UnixMillis>;
@@ -105,6 +108,23 @@ impl Server {
     /// The time from which on a node that is not heard may be taken for silent.
     pub(crate) fn listening_since(&self) -> UnixMillis {
         *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if nodes that were there before this main server began to listen may call in a
+    /// moment, or have called and not been probed: whether they have a package is not known
+    /// yet.
+    pub(super) fn is_awaiting_nodes(&self, registry: &NodeRegistry, now: UnixMillis) -> bool {
+        let since = self.listening_since();
+        let is_awaited = |known: &KnownNode| {
+            known.was_present()
+                && !known.profile.drained
+                && registry.last_seen(known) < since
+                && registry.presence(known, since, now) == NodePresence::Awaited
+        };
+        let is_unprobed = |node: &RegisteredNode| node.reach == NodeReachability::Unknown;
+        now.saturating_since(since) < RETURN
+            && (self.known().iter().any(|known| is_awaited(known))
+                || registry.live(now).any(|(_, node)| is_unprobed(node)))
     }
 
     /// Notes that another main server wrote so long ago.

@@ -300,3 +300,28 @@ async fn heartbeats_save_nothing() {
     }
     assert_eq!(size(), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_tells_nobody_of_a_start_before_the_nodes_are_back() {
+    let t = TestMaster::start().await;
+    let (address, _node) = fake_node("n1").await;
+    t.register("n1", &address).await;
+    t.beat("n1", &address, &[], 0).await;
+    t.reached("n1").await;
+    while t.master.server.known().get("n1").is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let sha256 = t.meeting("m", &zip_of(b"x")).await;
+    t.started("m").await;
+    let before = t.token().await;
+    let t = t.restarted().await;
+    // With any change, starts that are due are announced.
+    let (status, _) = t.post("/api/v1/meetings", json!({"title": "T", "id": "other"})).await;
+    assert_eq!((status, t.token().await), (StatusCode::CREATED, before.clone()));
+    t.register("n1", &address).await;
+    t.reached("n1").await;
+    let (status, _) = t.post("/api/v1/meetings", json!({"title": "T", "id": "third"})).await;
+    assert_eq!((status, t.token().await), (StatusCode::CREATED, before.clone()));
+    t.beat("n1", &address, &[("m", &sha256)], 0).await;
+    t.until_token_changes(&before).await;
+}
