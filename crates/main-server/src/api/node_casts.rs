@@ -39,6 +39,8 @@ pub(crate) async fn for_node(
     let (parts, _) = request.into_parts();
     let node_id = accepted_node(&server, &parts).await.ok_or(RequestError::NoNode)?;
     let wait = preferred_wait(&parts.headers);
+    // They keep hyper's buffer in memory.
+    drop(parts);
     let ends = Instant::now() + wait.unwrap_or(Duration::ZERO);
     let mut news = server.cast_desk.subscribe();
     let stream = known_stream(&server, &mut news).await?;

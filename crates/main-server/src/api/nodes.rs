@@ -135,7 +135,9 @@ fn record_heartbeat(
                 server.wake.prober.notify_one();
                 info!("node {node_id} at {address} is known by its heartbeat");
             }
-            HeartbeatNotice { unreachable, admission: None, casts: true }
+            // A request that is held costs memory: a fleet without casts pays nothing.
+            let casts = server.cast_desk.head().is_none_or(|(_, head)| head > 0);
+            HeartbeatNotice { unreachable, admission: None, casts }
         }
         Admission::Pending => {
             let version = report.version;

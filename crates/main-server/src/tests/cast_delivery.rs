@@ -140,6 +140,21 @@ async fn who_was_away_gets_all_that_is_still_valid_once_and_the_rest_is_missed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_invited_to_ask_once_there_has_been_a_cast() {
+    let t = TestMaster::start().await.with_nodes(&["a"]).await;
+    while t.master.server.cast_desk.head().is_none() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let beat = json!({"node_id": "a", "address": "127.0.0.1:1", "status": "online",
+        "active_meetings": [], "synced_meetings": [], "mirror": {"version": "1", "downloads": 0, "free_bytes": 1, "packages": []}});
+    let invited =
+        async || t.post("/api/v1/nodes/heartbeat", beat.clone()).await.1["mirror"]["casts"] == true;
+    assert!(!invited().await);
+    t.send(json!({"all": true}), json!("first"), 60).await;
+    assert!(invited().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_accepted_nodes_are_given_casts() {
     let t = TestMaster::start().await.with_nodes(&["a"]).await;
     t.send(json!({"all": true}), json!("secret"), 60).await;
