@@ -14,14 +14,15 @@ mod units;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
-use edge_mirror_main_server::NodePolicy;
+use edge_mirror_main_server::{NodePolicy, ShownOption};
 use edge_mirror_settings::Subnet;
 
 use crate::terminal::Language;
 pub use casts::CastArgs;
 pub use demand::DemandArgs;
+use file::{CompletedLine, OptionSources};
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
     MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand, OperateCommand,
@@ -272,6 +273,7 @@ impl Cli {
 }
 
 /// A command line without a command to run.
+#[derive(Debug)]
 pub enum CliError {
     /// Help or the version was asked for.
     Shown(clap::Error),
@@ -284,26 +286,56 @@ pub enum CliError {
 /// Reads the arguments, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let language = Language::from_env();
-    let command = help::command(language);
-    let read = |arguments: &[OsString]| {
-        command.clone().try_get_matches_from(arguments).map_err(|error| match error.use_stderr() {
-            true => CliError::Wrong(complaint::one_line(&error, arguments, language)),
-            false => CliError::Shown(error),
-        })
-    };
-    let first = file::lenient(command.clone()).try_get_matches_from(&arguments);
-    let first = first.map_err(CliError::Shown)?;
-    let completed = file::completed(&arguments, &first, std::env::vars_os());
-    let completed = completed.map_err(CliError::Wrong)?;
-    let matches = read(completed.as_deref().unwrap_or(&arguments))?;
+    let (matches, _) = read(&arguments)?;
     if let Some(document) = file::printed(&matches) {
         return Err(CliError::Printed(document));
     }
-    let cli = Cli::from_arg_matches(&matches);
-    let cli =
-        cli.map_err(|error| CliError::Wrong(complaint::one_line(&error, &arguments, language)))?;
-    Ok(cli.command())
+    command_of(&matches, &arguments)
+}
+
+/// The options of a main server as they are now, its file being read anew.
+#[derive(Debug)]
+pub struct CurrentOptions {
+    pub args: MasterArgs,
+    pub shown: Vec<ShownOption>,
+}
+
+/// Reads the arguments of a main server once more. The error lists all that is wrong.
+pub fn reread_master(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<CurrentOptions, CliError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let (matches, sources) = read(&arguments)?;
+    let shown = file::shown(&matches, &sources);
+    match command_of(&matches, &arguments)? {
+        Command::Master(args) => Ok(CurrentOptions { args, shown }),
+        _ => Err(CliError::Wrong("not a main server's arguments".to_owned())),
+    }
+}
+
+/// The arguments, completed from the environment and the file that they name.
+fn read(arguments: &[OsString]) -> Result<(ArgMatches, OptionSources), CliError> {
+    let language = Language::from_env();
+    let command = help::command(language);
+    let first = file::lenient(command.clone()).try_get_matches_from(arguments);
+    let first = first.map_err(CliError::Shown)?;
+    let completed = file::completed(arguments, &first, std::env::vars_os());
+    let line = completed.map_err(CliError::Wrong)?.unwrap_or_else(|| CompletedLine {
+        arguments: arguments.to_vec(),
+        ..CompletedLine::default()
+    });
+    let matches = command.try_get_matches_from(&line.arguments);
+    let matches = matches.map_err(|error| match error.use_stderr() {
+        true => CliError::Wrong(complaint::one_line(&error, &line.arguments, language)),
+        false => CliError::Shown(error),
+    })?;
+    Ok((matches, line.sources))
+}
+
+fn command_of(matches: &ArgMatches, arguments: &[OsString]) -> Result<Command, CliError> {
+    let cli = Cli::from_arg_matches(matches);
+    let wrong = |error| complaint::one_line(&error, arguments, Language::from_env());
+    Ok(cli.map_err(|error| CliError::Wrong(wrong(error)))?.command())
 }
 
 #[cfg(test)]

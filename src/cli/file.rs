@@ -9,6 +9,7 @@ use clap::{
     error::{ContextKind, ErrorKind},
     parser::ValueSource,
 };
+use edge_mirror_main_server::{OptionSource, ShownOption};
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -24,10 +25,22 @@ const NOT_IN_FILES: [&str; 4] = ["config", "print-config", "help", "version"];
 
 /// An option's values, and where they come from.
 struct SourcedOption {
+    origin: OptionSource,
     /// The file and its key, or the variable.
     source: String,
     values: Vec<String>,
 }
+
+/// A whole command line.
+#[derive(Debug, Default)]
+pub(super) struct CompletedLine {
+    pub(super) arguments: Vec<OsString>,
+    /// The sources of the options that were added, by name.
+    pub(super) sources: OptionSources,
+}
+
+/// By name.
+pub(super) type OptionSources = BTreeMap<String, OptionSource>;
 
 type SourcedOptions = BTreeMap<String, SourcedOption>;
 
@@ -44,7 +57,7 @@ pub(super) fn completed(
     arguments: &[OsString],
     matches: &ArgMatches,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Option<Vec<OsString>>, String> {
+) -> Result<Option<CompletedLine>, String> {
     let Some(("master", given)) = matches.subcommand() else { return Ok(None) };
     if given.subcommand().is_some() {
         return Ok(None);
@@ -58,11 +71,16 @@ pub(super) fn completed(
     let is_named = |option: &Arg| {
         given.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine)
     };
-    let mut added = Vec::new();
+    let (mut added, mut sources) = (Vec::new(), BTreeMap::new());
     for option in options.iter().filter(|option| !is_named(option)) {
         let Some(found) = found.get(name_of(option)) else { continue };
         match arguments_of(option, found) {
-            Ok(arguments) => added.extend(arguments),
+            Ok(arguments) => {
+                if !arguments.is_empty() {
+                    sources.insert(name_of(option).to_owned(), found.origin);
+                }
+                added.extend(arguments);
+            }
             Err(problem) => problems.push(problem),
         }
     }
@@ -72,7 +90,8 @@ pub(super) fn completed(
     }
     let (before, after) = arguments.split_at(arguments.len().min(2));
     let added = added.into_iter().map(OsString::from);
-    Ok(Some(before.iter().cloned().chain(added).chain(after.iter().cloned()).collect()))
+    let arguments = before.iter().cloned().chain(added).chain(after.iter().cloned()).collect();
+    Ok(Some(CompletedLine { arguments, sources }))
 }
 
 /// The options that are in force as text, if the command line asks for them.
@@ -100,6 +119,24 @@ fn in_force(matches: &ArgMatches) -> Value {
         document.insert(name_of(&option).to_owned(), value);
     }
     Value::Object(document)
+}
+
+/// The options that are in force, each with its source.
+pub(super) fn shown(matches: &ArgMatches, sources: &OptionSources) -> Vec<ShownOption> {
+    let Some(("master", given)) = matches.subcommand() else { return Vec::new() };
+    let values = in_force(given);
+    let shown = options().into_iter().map(|option| {
+        let name = name_of(&option).to_owned();
+        let is_given =
+            given.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
+        let source = match (sources.get(&name), is_given) {
+            (Some(source), _) => *source,
+            (None, true) => OptionSource::CommandLine,
+            (None, false) => OptionSource::Default,
+        };
+        ShownOption { value: values[&name].clone(), name, source }
+    });
+    shown.collect()
 }
 
 fn without_password(text: &str) -> String {
@@ -142,7 +179,8 @@ fn from_file(
         match texts(option, &value) {
             Some(values) => {
                 let values = values.into_iter().map(|text| in_folder(path, &key, text)).collect();
-                found.insert(key, SourcedOption { source, values });
+                let origin = OptionSource::File;
+                found.insert(key, SourcedOption { origin, source, values });
             }
             None => problems.push(misshapen(option, &source, &value)),
         }
@@ -205,8 +243,8 @@ fn from_environment(
             }
             _ => Some(value.to_owned()).filter(|value| !value.is_empty()).into_iter().collect(),
         };
-        let source = variable.to_owned();
-        found.insert(name_of(option).to_owned(), SourcedOption { source, values });
+        let (origin, source) = (OptionSource::Environment, variable.to_owned());
+        found.insert(name_of(option).to_owned(), SourcedOption { origin, source, values });
     }
     found
 }
@@ -282,7 +320,8 @@ mod tests {
         let matches = lenient(command.clone()).try_get_matches_from(&arguments).unwrap();
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
         let whole = completed(&arguments, &matches, environment)?.unwrap();
-        let matches = command.try_get_matches_from(whole).map_err(|error| error.to_string())?;
+        let matches =
+            command.try_get_matches_from(whole.arguments).map_err(|error| error.to_string())?;
         let (_, matches) = matches.subcommand().unwrap();
         let mut shown = in_force(matches);
         let data = shown["data"].as_str().unwrap().replace(folder.path().to_str().unwrap(), "F");

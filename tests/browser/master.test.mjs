@@ -121,6 +121,15 @@ test("a limit that was reached is put into words of its own", async (stage) => {
   }
 });
 
+test("the options that were set are listed with where they were set", async (stage) => {
+  const page = await openMain(stage, await stage.main());
+  await page.locator("details.options > summary").click();
+  const row = page.locator("[data-option=data]");
+  await row.waitFor();
+  assert.match(await row.innerText(), /the command line/);
+  assert.equal(await page.locator("[data-option=nodes]").count(), 0, "it has its default");
+});
+
 test("titles and names that are HTML are shown as the text that they are", async (stage) => {
   const main = await stage.main();
   const hostile = `<img src=x onerror="window.broken=1"><b>t</b>&amp;`;

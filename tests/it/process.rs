@@ -6,5 +6,6 @@ mod environment;
 mod kills;
 mod logs;
 mod memory;
+mod options;
 mod signals;
 mod start;

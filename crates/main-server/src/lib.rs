@@ -41,6 +41,7 @@ use std::{
 
 use edge_mirror_base::{
     atomic,
+    live::LiveValue,
     liveness::Liveness,
     tasks::{self, Tasks},
 };
@@ -64,6 +65,7 @@ pub use repository::{StateLocation, UnusableLocation, back_up, move_state, resto
 use server::{
     CastQueue, ChangeQueue, PendingCasts, PendingChange, Server, ServerOptions, SharedPackages,
 };
+pub use server::{LiveOptions, OptionSource, ShownOption, ShownOptions};
 use state::meetings::MeetingTable;
 pub use state::{
     casts::CastLimits,
@@ -176,17 +178,13 @@ impl Master {
             Some(files) => Some(CertificateFollower::begin(files, shown.clone()).await?),
             None => None,
         };
-        if security.open {
-            warn!("--open: whoever reaches this port can manage meetings");
-        }
-        if nodes == NodePolicy::Open {
-            warn!("--nodes open: whoever reaches this port can be a node and get tablets");
-        }
+        let live = LiveOptions { security, nodes, max_connections_per_client, demand };
+        live.warn_of_open_doors();
         let shared = match packages {
             Some(packages) => Some(Arc::new(open_packages(packages).await?)),
             None => None,
         };
-        let opened = open(&data, &state, announce_timeout, security, nodes).await?;
+        let opened = open(&data, &state, announce_timeout, live).await?;
         let OpenedState { mut server, repository, queue, cast_queue, first_code } = opened;
         server.shared = shared;
         server.casts.limits = casts;
@@ -201,7 +199,7 @@ impl Master {
         let end = || workers.token().clone();
         let saving = workers::save_casts(server.clone(), cast_repository, cast_queue, end());
         workers.spawn("casts", saving);
-        workers.spawn("demand", workers::follow_demand(server.clone(), demand, end()));
+        workers.spawn("demand", workers::follow_demand(server.clone(), end()));
         if let Some(url) = demand_webhook {
             workers.spawn("demand webhook", workers::tell_webhook(server.clone(), url, end()));
         }
@@ -240,6 +238,16 @@ impl Master {
     /// Liveness of the loop that accepts connections.
     pub fn liveness(&self) -> &Liveness {
         &self.liveness
+    }
+
+    /// Has options take effect while it runs. False if they are those that are in force.
+    pub fn apply(&self, options: LiveOptions) -> bool {
+        self.server.apply_options(options)
+    }
+
+    /// Has the page show options.
+    pub fn show_options(&self, options: ShownOptions) {
+        self.server.options.shown.set(options);
     }
 
     /// Resolves with a description once a worker has panicked.
@@ -335,8 +343,7 @@ async fn open(
     data: &Path,
     state: &StateLocation,
     announce_timeout: Duration,
-    security: SecurityConfig,
-    nodes: NodePolicy,
+    live: LiveOptions,
 ) -> Result<OpenedState, MasterError> {
     let folder = data.to_owned();
     // First of all: its lock keeps a second main server off the state, too.
@@ -353,7 +360,10 @@ async fn open(
         let (vault, first_code) = Vault::open(path);
         let relay_key = access::random_text().map_err(MasterError::RelayKey)?;
         let relay_key = relay_key.parse().expect("it is random text of 43 characters");
-        let access = AccessControl::new("main_server", vault, move || security.clone());
+        let live = Arc::new(LiveValue::new(live));
+        let rules = live.clone();
+        let rules = move || rules.peek().security.clone();
+        let access = AccessControl::new("main_server", vault, rules);
         let (changes, queue) = ChangeQueue::new();
         let (casts, cast_queue) = CastQueue::new();
         let (records, cast_records) = (repository.reader(), repository.reader());
@@ -361,7 +371,7 @@ async fn open(
         let options = ServerOptions {
             data,
             announce_timeout,
-            node_policy: nodes,
+            live,
             records,
             casts,
             cast_records,

@@ -13,6 +13,7 @@ mod changes;
 mod demand;
 mod figures;
 mod fleet;
+mod options;
 mod packages;
 mod pieces;
 mod relay;
@@ -23,6 +24,8 @@ pub(crate) use cast_delivery::CastDesk;
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
+pub(crate) use options::OptionsInForce;
+pub use options::{LiveOptions, OptionSource, ShownOption, ShownOptions};
 pub(crate) use packages::SharedPackages;
 
 use std::{
@@ -33,7 +36,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edge_mirror_base::clock::{SteadyClock, UnixMillis};
+use edge_mirror_base::{
+    clock::{SteadyClock, UnixMillis},
+    live::LiveValue,
+};
 use edge_mirror_http::{
     access::AccessControl,
     delivery::Traffic,
@@ -66,7 +72,7 @@ use crate::{
     state::{
         announce,
         download_log::DownloadLog,
-        fleet::{KnownNodes, NodeClaims, NodePolicy},
+        fleet::{KnownNodes, NodeClaims},
         held_packages::CurrentPackage,
         index::IndexedMeetings,
         master_state::MasterState,
@@ -128,7 +134,7 @@ pub(crate) struct Server {
     registry: Mutex<NodeRegistry>,
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
-    node_policy: NodePolicy,
+    pub(crate) options: OptionsInForce,
     /// The log of operators' changes, and the history.
     pub(crate) records: StateReader,
     /// None where no other main server can be.
@@ -152,7 +158,7 @@ pub(crate) struct Server {
 pub(crate) struct ServerOptions {
     pub(crate) data: PathBuf,
     pub(crate) announce_timeout: Duration,
-    pub(crate) node_policy: NodePolicy,
+    pub(crate) live: Arc<LiveValue<LiveOptions>>,
     pub(crate) records: StateReader,
     pub(crate) casts: CastQueue,
     pub(crate) cast_records: StateReader,
@@ -198,8 +204,7 @@ impl Server {
         changes: ChangeQueue,
         options: ServerOptions,
     ) -> Self {
-        let ServerOptions { data, announce_timeout, node_policy, relay_key, is_shared, .. } =
-            options;
+        let ServerOptions { data, announce_timeout, live, relay_key, is_shared, .. } = options;
         let ServerOptions { records, casts, cast_records, .. } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
@@ -243,7 +248,7 @@ impl Server {
             rules: ArcSwap::new(state.routing),
             registry: Mutex::new(registry),
             claims: Mutex::default(),
-            node_policy,
+            options: OptionsInForce { live, shown: LiveValue::new(ShownOptions::default()) },
             records,
             unshared: is_shared.then(UnsharedCalls::default),
             leads: watch::Sender::new(!is_shared),

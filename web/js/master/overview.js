@@ -8,6 +8,7 @@ import { t } from "../i18n.js";
 import { card, facts, tile, view } from "../parts.js";
 import { listed } from "../texts/shared.js";
 import { boardCard } from "./board.js";
+import { optionsTable } from "./options.js";
 import { admission, allNodes, isEverywhere, isRunning } from "./health.js";
 
 // Of no use to others as the address of this machine.
@@ -20,6 +21,7 @@ export function overviewView({ live }) {
   const tiles = { meetings: tile("meetings"), nodes: tile("nodes"), traffic: tile("traffic"), storage: tile("traffic") };
   const board = boardCard({ live });
   const about = facts("facts", "fact", FACTS);
+  const options = optionsTable();
   const step = (name, view) => {
     const drawn = icon("wait");
     return [name, el("li.first-step", drawn,
@@ -40,6 +42,7 @@ export function overviewView({ live }) {
     board.update();
     showTiles(status);
     showFacts();
+    options.show(status.options);
     const { meetings, nodes } = status;
     const done = {
       node: nodes.length > 0,
@@ -95,7 +98,7 @@ export function overviewView({ live }) {
       board.node,
       el("ul.tiles", Object.values(tiles).map(({ node }) => el("li", node))),
       first,
-      card("about-title", t("about"), about.node)),
+      card("about-title", t("about"), about.node, options.node)),
     update,
     tick: () => live.status && showFacts(),
   };

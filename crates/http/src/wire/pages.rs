@@ -58,6 +58,7 @@ static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
         "js/master/meetings.js",
         "js/master/node-edit.js",
         "js/master/nodes.js",
+        "js/master/options.js",
         "js/master/overview.js",
         "js/master/pending.js",
         "js/master/readiness.js",

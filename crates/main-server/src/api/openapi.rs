@@ -15,7 +15,6 @@ use edge_mirror_http::{
     },
 };
 use edge_mirror_protocol::{Heartbeat, Registration, Unregistration, package::PackageId};
-use edge_mirror_settings::SecurityConfig;
 use schemars::JsonSchema;
 use serde_json::json;
 
@@ -471,9 +470,7 @@ async fn the_document_has_every_route_of_the_main_server_and_no_other() {
 }
 
 async fn server(data: &Path) -> Arc<Server> {
-    let (state, security) = (crate::StateLocation::default(), SecurityConfig::default());
-    let opened =
-        crate::open(data, &state, Duration::from_secs(30), security, crate::NodePolicy::Approve)
-            .await;
+    let (state, live) = <(crate::StateLocation, crate::LiveOptions)>::default();
+    let opened = crate::open(data, &state, Duration::from_secs(30), live).await;
     Arc::new(opened.expect("the folder is writable").server)
 }

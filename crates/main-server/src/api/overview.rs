@@ -25,7 +25,7 @@ use crate::{
         nodes,
         readiness::{BoardReadiness, ReadinessReader},
     },
-    server::Server,
+    server::{Server, ShownOptions},
     state::{
         download_log::{DownloadLog, DownloadRecord, RefusedDownload},
         fleet::NodePolicy,
@@ -86,6 +86,8 @@ pub(crate) struct Overview<'a> {
     policy: NodePolicy,
     /// The rules by which clients are sent to nodes.
     routing: &'a RoutingRules,
+    /// The options of the command line, the environment and the file.
+    options: &'a ShownOptions,
     /// Problems, worst first.
     problems: Vec<Problem>,
     /// Filled in by `Snapshot`, like `nodes`.
@@ -190,6 +192,7 @@ pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
     let of_fleet = fleet::snapshot(server, &known, &registry, &claims, now);
     let found = find_problems(server, &book, &live, &failing, of_fleet);
     let (rules, node_key) = (server.rules(), server.outside.borrow().node_key);
+    let options = server.options.shown.get();
     let overview = Overview {
         role: "main_server",
         version: env!("CARGO_PKG_VERSION"),
@@ -201,6 +204,7 @@ pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
         node_key,
         policy: server.node_policy(),
         routing: &rules,
+        options: &options,
         problems: found,
         meetings: (),
         nodes: (),
@@ -288,6 +292,7 @@ fn find_problems(
         limited: server.recent_limit(server.clock.now()),
         certificate: certificate_problems(fault.as_ref(), warning.as_ref()),
         connections: connection_limits(&server.connections),
+        options: server.options.shown.peek().problems(),
         open: server.access.is_open(),
         login_error: outside.login_fault.as_deref(),
         free: outside.free,

@@ -21,7 +21,7 @@ impl Server {
     }
 
     pub(crate) fn node_policy(&self) -> NodePolicy {
-        self.node_policy
+        self.options.live.peek().nodes
     }
 
     /// Does what was decided of nodes; the decision is saved.

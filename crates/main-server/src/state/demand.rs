@@ -81,6 +81,11 @@ impl DemandTracker {
         Self { limits, started_at: now, wanted: limits.min, more: None, fewer: None }
     }
 
+    pub(crate) fn set_limits(&mut self, limits: DemandLimits) {
+        self.limits = limits;
+        self.wanted = self.wanted.max(limits.min).min(limits.max.max(limits.min));
+    }
+
     /// Returns the number of nodes that are wanted now, and the one that the load needs.
     pub(crate) fn update(&mut self, load: &FleetLoad, now: UnixMillis) -> (u32, u32) {
         let needed = load.nodes_needed(4, &self.limits);

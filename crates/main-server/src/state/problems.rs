@@ -54,6 +54,8 @@ pub(crate) struct MasterSnapshot<'a> {
     pub(crate) certificate: Vec<Problem>,
     /// Problems of connections.
     pub connections: Vec<Problem>,
+    /// Problems of the options' file.
+    pub(crate) options: Vec<Problem>,
     pub open: bool,
     pub login_error: Option<&'a str>,
     /// None before the first reading.
@@ -120,6 +122,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
         seen.limited.map(|limit| Problem::warning("limit_reached", json!({"limit": limit.text()}))),
     );
     found.extend(seen.connections.iter().cloned());
+    found.extend(seen.options.iter().cloned());
     found.extend(seen.free.filter(|free| *free < LOW_DISK_BYTES).map(|free| {
         Problem::warning("disk_nearly_full", json!({"free": free, "path": seen.path}))
     }));
@@ -249,6 +252,7 @@ mod tests {
             limited: None,
             certificate: Vec::new(),
             connections: Vec::new(),
+            options: Vec::new(),
             open: false,
             login_error: None,
             free: Some(1 << 40),

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     server::{FleetDemand, Server},
-    state::demand::{DemandLimits, DemandTracker, FleetLoad},
+    state::demand::{DemandTracker, FleetLoad},
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -22,17 +22,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn follow_demand(
-    server: Arc<Server>,
-    limits: DemandLimits,
-    stop: CancellationToken,
-) {
+pub(crate) async fn follow_demand(server: Arc<Server>, stop: CancellationToken) {
     let work = async {
+        let limits = server.options.live.peek().demand;
         let mut tracker = DemandTracker::new(limits, server.clock.now());
         let mut redirects = VecDeque::with_capacity(MINUTE);
         let mut tick = tokio::time::interval(TICK);
         loop {
             tick.tick().await;
+            let limits = server.options.live.peek().demand;
+            tracker.set_limits(limits);
             let (load, drained) = fleet_load(&server);
             let total = server.download_log().redirects();
             let minute_ago = redirects.front().copied().unwrap_or(total);

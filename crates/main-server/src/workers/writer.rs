@@ -362,13 +362,12 @@ fn clear_way(
 #[cfg(test)]
 mod tests {
     use edge_mirror_base::clock::UnixMillis;
-    use edge_mirror_settings::SecurityConfig;
     use edge_mirror_store::testing::{put, zip_of};
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
-        NodePolicy, StateLocation,
+        LiveOptions, StateLocation,
         state::{
             master_state::MasterState,
             meetings::{MAX_MEETINGS, Meeting},
@@ -378,9 +377,8 @@ mod tests {
     #[tokio::test]
     async fn a_package_stays_where_its_meeting_is_not_created() {
         let folder = tempfile::tempdir().unwrap();
-        let (state, security) = (StateLocation::default(), SecurityConfig::default());
-        let opening =
-            crate::open(folder.path(), &state, Duration::ZERO, security, NodePolicy::Approve);
+        let (state, live) = <(StateLocation, LiveOptions)>::default();
+        let opening = crate::open(folder.path(), &state, Duration::ZERO, live);
         let server = opening.await.unwrap().server;
         put(&server.store, "stray", &zip_of(b"x"));
         let meeting = |id: &str| {

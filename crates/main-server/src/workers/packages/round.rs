@@ -172,12 +172,11 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use edge_mirror_base::clock::UnixMillis;
-    use edge_mirror_settings::SecurityConfig;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
-        NodePolicy, StateLocation,
+        LiveOptions, StateLocation,
         packages::{BlobStore, PackagesLocation, S3Environment},
         state::{
             master_state::MasterState,
@@ -197,8 +196,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (data, place) = (folder.path().join("data"), folder.path().join("store"));
             std::fs::create_dir(&place).unwrap();
-            let (state, security) = (StateLocation::default(), SecurityConfig::default());
-            let opening = crate::open(&data, &state, Duration::ZERO, security, NodePolicy::Approve);
+            let (state, live) = <(StateLocation, LiveOptions)>::default();
+            let opening = crate::open(&data, &state, Duration::ZERO, live);
             let server = Arc::new(opening.await.unwrap().server);
             let location = PackagesLocation::Folder(place);
             let blobs = BlobStore::new(location, &S3Environment::default()).unwrap();
