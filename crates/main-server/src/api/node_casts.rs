@@ -38,6 +38,10 @@ pub(crate) async fn for_node(
 ) -> Result<Response, RequestError> {
     let (parts, _) = request.into_parts();
     let node_id = accepted_node(&server, &parts).await.ok_or(RequestError::NoNode)?;
+    // The place of each is saved.
+    if server.known().get(&node_id).is_none() {
+        return Err(RequestError::NoNode);
+    }
     let wait = preferred_wait(&parts.headers);
     // They keep hyper's buffer in memory.
     drop(parts);
@@ -46,6 +50,9 @@ pub(crate) async fn for_node(
     let stream = known_stream(&server, &mut news).await?;
     let is_at_place = *position.stream == *stream;
     let begun = if is_at_place { i64::try_from(position.after).unwrap_or_default() } else { 0 };
+    // One that is further than is known here may have been at another main server, or the
+    // casts were set back: it gets again what it has, and passes by that.
+    let begun = begun.min(server.cast_desk.head().map_or(0, |(_, head)| head));
     if is_at_place {
         server.cast_desk.cursors().note_received(&node_id, &stream, begun);
     }

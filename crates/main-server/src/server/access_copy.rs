@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use edge_mirror_base::atomic;
 use edge_mirror_http::access::{Vault, VaultError};
+use serde_json::{Map, Value};
 
 /// The credentials as the state has them, and those that the file here has all of.
 #[derive(Debug)]
@@ -69,10 +70,11 @@ impl AccessCopy {
 /// shared stays changed.
 pub(crate) fn take_over(path: &Path, shared: &str) -> Result<(), VaultError> {
     let vault = Vault::at(path.to_owned());
-    match fs::read_to_string(marker(path)) {
-        Ok(last) => vault.merge_text(Some(&last), shared)?,
-        // Never shared: the others count.
-        Err(_) => vault.replace_text(shared)?,
+    let last = fs::read_to_string(marker(path)).ok();
+    match last.filter(|last| serde_json::from_str::<Map<String, Value>>(last).is_ok()) {
+        Some(last) => vault.merge_text(Some(&last), shared)?,
+        // Never shared, or by a version that noted something else: the others count.
+        None => vault.replace_text(shared)?,
     }
     note_shared(path, shared)
 }
@@ -111,6 +113,10 @@ mod tests {
         let key = own.check_node_key(Some("another key"));
         assert_eq!(key, edge_mirror_http::access::NodeKeyCheck::Right);
         fs::remove_file(&here).unwrap();
+        take_over(&here, &shared()).unwrap();
+        assert_eq!(own.text(), Some(shared()));
+        fs::write(marker(&here), "damaged").unwrap();
+        there.set_node_key(Some("a third key of nodes")).unwrap();
         take_over(&here, &shared()).unwrap();
         assert_eq!(own.text(), Some(shared()));
     }

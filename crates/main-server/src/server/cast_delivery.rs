@@ -10,8 +10,8 @@ use crate::{
     server::{MAX_WAITING, Server},
     state::{
         casts::{
-            self, CastCursors, CastGap, CastSelection, CastTail, DeliverableCast, DeliveryState,
-            KeptCast, TailSearch,
+            self, ANSWER_BYTES, CastCursors, CastGap, CastSelection, CastTail, DeliverableCast,
+            DeliveryState, KeptCast, TailSearch,
         },
         destinations::Audience,
     },
@@ -116,8 +116,19 @@ impl Server {
                 };
                 let casts = reading.await.map_err(unreadable)?;
                 let is_cut = i64::try_from(casts.len()).unwrap_or(i64::MAX) >= READ_CASTS;
-                let last = casts.last().filter(|_| is_cut).map_or(first - 1, |cast| cast.seq);
-                let texts = casts.iter().map(|cast| casts::delivered_text(cast).into()).collect();
+                let mut last = casts.last().filter(|_| is_cut).map_or(first - 1, |cast| cast.seq);
+                let (mut texts, mut bytes) = (Vec::<Arc<str>>::new(), 0);
+                for cast in &casts {
+                    if bytes >= ANSWER_BYTES {
+                        break;
+                    }
+                    let text = casts::delivered_text(cast);
+                    bytes += text.len();
+                    texts.push(text.into());
+                    if bytes >= ANSWER_BYTES {
+                        last = cast.seq;
+                    }
+                }
                 // The node was away: what it could have got meanwhile is not among them.
                 CastSelection { texts, after: last, has_missed: true }
             }

@@ -19,7 +19,9 @@ pub(crate) use cursors::{CastCursors, CastGap, DeliveryState, NodeCursor, delive
 #[cfg(test)]
 pub(crate) use request::CastRequest;
 pub(crate) use request::{NewCast, read_casts};
-pub(crate) use tail::{CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text};
+pub(crate) use tail::{
+    ANSWER_BYTES, CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text,
+};
 
 use crate::state::{audit::AuditedOperator, destinations::Destinations};
 

@@ -96,6 +96,15 @@ impl Audience {
         Self::Nodes(ids.iter().map(decoded).collect())
     }
 
+    /// The memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::All => 0,
+            // A text has its own allocation, and a place in the set's.
+            Self::Nodes(ids) => ids.iter().map(|id| id.len() + 64).sum(),
+        }
+    }
+
     pub(crate) fn has(&self, node_id: &str) -> bool {
         match self {
             Self::All => true,

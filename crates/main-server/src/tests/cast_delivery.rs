@@ -167,6 +167,7 @@ async fn only_accepted_nodes_are_given_casts() {
         both(request).await.0.as_u16()
     };
     assert_eq!((ask(None).await, ask(Some("a")).await), (403, 200));
+    assert_eq!(ask(Some("b")).await, 403, "it is not known");
     let (_, key) = t.post("/api/v1/nodes/key", json!({})).await;
     assert!(key["key"].is_string());
     let wrong = t.request(Method::GET, POLL).header("edge-mirror-node", "a");

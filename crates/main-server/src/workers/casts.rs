@@ -179,7 +179,13 @@ impl CastWriter {
             self.server.cast_desk.push(new.collect());
             cancelled.iter().for_each(|seq| self.server.cast_desk.cancel(*seq));
             self.changes = changes;
-            if self.server.cast_desk.head().is_none_or(|(_, known)| known >= head) {
+            let known = self.server.cast_desk.head().map(|(_, known)| known);
+            if known.is_none_or(|known| known >= head) {
+                return;
+            }
+            if known == after {
+                // The next ones were removed already: nodes read the database.
+                self.server.cast_desk.begin(stream, head);
                 return;
             }
         }
@@ -190,9 +196,11 @@ impl CastWriter {
         if (cursors.is_empty() && gaps.is_empty()) || self.refusal().is_some() {
             return;
         }
+        // An error is no reason to refuse casts.
         let saved = self.repository.save_cursors(&cursors, &gaps, UnixMillis::now()).await;
-        if let Err(refusal) = self.noted(saved) {
-            debug!("how far nodes are is not saved: {refusal}");
+        if let Err(error) = saved {
+            debug!("how far nodes are is not saved yet: {error}");
+            self.server.cast_desk.cursors().put_back(cursors, gaps);
         }
     }
 

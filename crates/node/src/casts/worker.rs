@@ -8,18 +8,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::CastHistory;
-use crate::{
-    board::StatusBoard,
-    upstream::{Connector, FailoverRound, NextTry},
-};
+use crate::{board::StatusBoard, upstream::Connector};
 
 /// Longest wait for a cast: shorter than what proxies allow.
 const WAIT: Duration = Duration::from_secs(25);
 /// Pause after an error, or where the main server has no room for another request that
 /// waits.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The same where there are other main servers.
-const SHORT_PAUSE: Duration = Duration::from_millis(500);
 /// Pause where a main server that said that it has casts has not.
 const MISSING_PAUSE: Duration = Duration::from_secs(60);
 
@@ -33,7 +28,7 @@ pub(crate) async fn run(
 ) {
     let (mut changes, mut running) = (settings.subscribe(), board.running.subscribe());
     let (mut presence, mut in_use) = (board.presence.subscribe(), connector.in_use());
-    let mut worker = CastWorker { connector, history, round: FailoverRound::default() };
+    let worker = CastWorker { connector, history };
     loop {
         let config = changes.borrow_and_update().clone();
         // Our main server says with each heartbeat that it has casts; others never do.
@@ -62,12 +57,11 @@ pub(crate) async fn run(
 struct CastWorker {
     connector: Arc<Connector>,
     history: Arc<CastHistory>,
-    round: FailoverRound,
 }
 
 impl CastWorker {
     /// Asks once, keeps the answer, and returns the pause before the next request.
-    async fn ask(&mut self, config: &Config) -> Duration {
+    async fn ask(&self, config: &Config) -> Duration {
         let upstream = self.connector.upstream(config);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let place = self.history.place();
@@ -75,17 +69,13 @@ impl CastWorker {
         let (answer, waits) = match asked.await {
             Ok(answer) => answer,
             Err(error) if error.is_not_found() => return MISSING_PAUSE,
+            // Whether the main server is there at all is for polls and heartbeats to find out:
+            // all else may work, and another one has the same database.
             Err(error) => {
                 debug!("casts can't be asked for: {error}");
-                let next = self.connector.after_failure(&mut self.round, &upstream, &error);
-                return match next {
-                    NextTry::AtOnce => Duration::ZERO,
-                    NextTry::AfterPause if upstream.fleet().base_urls().len() > 1 => SHORT_PAUSE,
-                    NextTry::AfterPause => PAUSE,
-                };
+                return PAUSE;
             }
         };
-        self.connector.note_answer(&mut self.round, &upstream);
         let (count, is_news) = (answer.casts.len(), answer.after != place.after);
         if count > 0 {
             info!("{count} casts from the main server");

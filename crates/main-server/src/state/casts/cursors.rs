@@ -30,6 +30,8 @@ pub(crate) struct CastGap {
 #[derive(Debug, Default)]
 pub(crate) struct CastCursors {
     changed: HashMap<String, NodeCursor>,
+    /// Those that were taken to be saved: a node that asks again where it is changes nothing.
+    taken: HashMap<String, NodeCursor>,
     gaps: Vec<CastGap>,
 }
 
@@ -54,15 +56,15 @@ pub(crate) enum DeliveryState {
 impl CastCursors {
     /// Notes that a node has everything up to a number.
     pub(crate) fn note_received(&mut self, node_id: &str, stream: &Arc<str>, number: i64) {
-        let cursor = self.cursor(node_id, stream);
-        cursor.received = cursor.received.max(number);
-        cursor.sent = cursor.sent.max(number);
+        self.change(node_id, stream, |cursor| {
+            cursor.received = cursor.received.max(number);
+            cursor.sent = cursor.sent.max(number);
+        });
     }
 
     /// Notes that it is being sent everything up to a number.
     pub(crate) fn note_sent(&mut self, node_id: &str, stream: &Arc<str>, number: i64) {
-        let cursor = self.cursor(node_id, stream);
-        cursor.sent = cursor.sent.max(number);
+        self.change(node_id, stream, |cursor| cursor.sent = cursor.sent.max(number));
     }
 
     pub(crate) fn note_gap(&mut self, gap: CastGap) {
@@ -81,15 +83,29 @@ impl CastCursors {
 
     /// Takes what is to be saved.
     pub(crate) fn take(&mut self) -> (Vec<(String, NodeCursor)>, Vec<CastGap>) {
-        (self.changed.drain().collect(), std::mem::take(&mut self.gaps))
+        let changed: Vec<_> = self.changed.drain().collect();
+        self.taken.extend(changed.iter().cloned());
+        (changed, std::mem::take(&mut self.gaps))
     }
 
-    fn cursor(&mut self, node_id: &str, stream: &Arc<str>) -> &mut NodeCursor {
-        let cursor = self.changed.entry(node_id.to_owned()).or_default();
-        if cursor.stream != *stream {
-            *cursor = NodeCursor { stream: stream.clone(), ..NodeCursor::default() };
+    /// Puts back what could not be saved.
+    pub(crate) fn put_back(&mut self, cursors: Vec<(String, NodeCursor)>, gaps: Vec<CastGap>) {
+        for (node_id, cursor) in cursors {
+            self.taken.remove(&node_id);
+            self.changed.entry(node_id).or_insert(cursor);
         }
-        cursor
+        gaps.into_iter().for_each(|gap| self.note_gap(gap));
+    }
+
+    fn change(&mut self, node_id: &str, stream: &Arc<str>, change: impl Fn(&mut NodeCursor)) {
+        let known = self.changed.get(node_id).or_else(|| self.taken.get(node_id));
+        let known = known.filter(|cursor| cursor.stream == *stream).cloned();
+        let mut cursor =
+            known.clone().unwrap_or(NodeCursor { stream: stream.clone(), ..NodeCursor::default() });
+        change(&mut cursor);
+        if known.as_ref() != Some(&cursor) {
+            self.changed.insert(node_id.to_owned(), cursor);
+        }
     }
 }
 
@@ -181,5 +197,21 @@ mod tests {
         assert_eq!(delivery(&other, cursors.get("a"), [].into_iter(), now), Pending);
         assert_eq!(cursors.take().0.len(), 1);
         assert_eq!(cursors.get("a"), None);
+    }
+
+    #[test]
+    fn a_node_that_stays_where_it_is_is_saved_once_and_what_was_not_saved_comes_again() {
+        let (mut cursors, stream) = (CastCursors::default(), Arc::<str>::from("s"));
+        cursors.note_received("a", &stream, 5);
+        let (changed, gaps) = cursors.take();
+        assert_eq!(changed.len(), 1);
+        cursors.note_received("a", &stream, 5);
+        assert_eq!(cursors.take().0, []);
+        cursors.put_back(changed, gaps);
+        assert_eq!(cursors.take().0[0].1.received, 5);
+        cursors.note_received("a", &stream, 6);
+        assert_eq!(cursors.take().0[0].1.received, 6);
+        cursors.note_received("a", &"other".into(), 6);
+        assert_eq!(cursors.take().0.len(), 1, "of another sequence");
     }
 }

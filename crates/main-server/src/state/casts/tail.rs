@@ -15,7 +15,7 @@ const MAX_CASTS: usize = 20_000;
 const MAX_BYTES: usize = 16 << 20;
 /// Bounds of one answer.
 const ANSWER_CASTS: usize = 200;
-const ANSWER_BYTES: usize = 256 << 10;
+pub(crate) const ANSWER_BYTES: usize = 256 << 10;
 
 /// A cast as nodes get it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub(crate) struct DeliverableCast {
     is_cancelled: bool,
     /// JSON, the same for all nodes.
     text: Arc<str>,
+    /// The memory that it takes; an audience that it shares with the one before is not its.
+    bytes: usize,
 }
 
 impl DeliverableCast {
@@ -36,6 +38,7 @@ impl DeliverableCast {
             expires_at: cast.expires_at,
             is_cancelled: cast.cancelled_at.is_some(),
             text: delivered_text(cast).into(),
+            bytes: 0,
         }
     }
 }
@@ -97,16 +100,19 @@ impl CastTail {
 
     /// Adds the cast after the last one; others are there already, or not to be followed
     /// yet. False then.
-    pub(crate) fn push(&mut self, cast: DeliverableCast) -> bool {
+    pub(crate) fn push(&mut self, mut cast: DeliverableCast) -> bool {
         if cast.seq != self.head + 1 {
             return false;
         }
         self.head = cast.seq;
-        self.bytes += cast.text.len();
+        let last = self.casts.back();
+        let is_shared = last.is_some_and(|last| Arc::ptr_eq(&last.audience, &cast.audience));
+        cast.bytes = cast.text.len() + if is_shared { 0 } else { cast.audience.bytes() };
+        self.bytes += cast.bytes;
         self.casts.push_back(cast);
         while self.casts.len() > MAX_CASTS || self.bytes > MAX_BYTES {
             let Some(oldest) = self.casts.pop_front() else { break };
-            self.bytes -= oldest.text.len();
+            self.bytes -= oldest.bytes;
         }
         true
     }
@@ -164,7 +170,7 @@ mod tests {
         };
         let (audience, expires_at) = (Arc::new(audience), UnixMillis::from_secs(expires_s));
         let text = seq.to_string().into();
-        DeliverableCast { seq, audience, expires_at, is_cancelled: false, text }
+        DeliverableCast { seq, audience, expires_at, is_cancelled: false, text, bytes: 0 }
     }
 
     fn found(tail: &CastTail, node: &str, after: i64) -> (Vec<String>, i64, bool) {
@@ -212,5 +218,24 @@ mod tests {
         assert_eq!((texts.len(), after), (ANSWER_CASTS, 10_000 + ANSWER_CASTS as i64));
         let bytes = tail.casts.iter().map(|cast| cast.text.len()).sum::<usize>();
         assert_eq!(tail.bytes, bytes);
+    }
+
+    #[test]
+    fn an_audience_takes_memory_once_for_those_that_share_it() {
+        let audience = || {
+            let ids = (0..1000).map(|n| format!("node-{n:05}"));
+            Arc::new(Audience::Nodes(ids.collect()))
+        };
+        let kept = |audience: &dyn Fn() -> Arc<Audience>| {
+            let mut tail = CastTail::new("s".into(), 0);
+            for seq in 1..=500 {
+                tail.push(DeliverableCast { audience: audience(), ..cast(seq, "all", 200) });
+            }
+            assert!(tail.bytes <= MAX_BYTES, "{}", tail.bytes);
+            tail.casts.len()
+        };
+        let shared = audience();
+        assert_eq!(kept(&|| shared.clone()), 500);
+        assert!(kept(&audience) < 300);
     }
 }
