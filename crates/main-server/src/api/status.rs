@@ -274,9 +274,10 @@ mod tests {
         let mut request = Request::new(Body::empty());
         request.headers_mut().insert(PREFER, value(0, 7).unwrap());
         request.headers_mut().insert(header::IF_NONE_MATCH, value(7, buffer.len()).unwrap());
-        let poll = for_nodes(State(t.master.server.clone()), request);
+        // Outlives the select, which drops what it owns.
+        let mut poll = std::pin::pin!(for_nodes(State(t.master.server.clone()), request));
         tokio::select! {
-            answer = poll => panic!("answered instead of held: {answer:?}"),
+            answer = &mut poll => panic!("answered instead of held: {answer:?}"),
             () = until_waiting(&t, 1) => assert!(buffer.is_unique()),
         }
     }
