@@ -1,14 +1,14 @@
 //! Request bodies: bounds of size and time, and handling those that are not read.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use axum::{
-    body::{self, Body, BodyDataStream, Bytes, HttpBody},
+    body::{Body, BodyDataStream, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::BytesMut;
 use futures_util::StreamExt;
-use http_body_util::LengthLimitError;
 use thiserror::Error;
 
 use super::detail;
@@ -38,13 +38,34 @@ impl IntoResponse for BodyError {
     }
 }
 
-/// Reads the whole body.
+/// Reads the whole body. Of one that is too large, the rest is read for a moment, too: a
+/// client that is still sending when the connection closes would not see the answer.
 pub async fn read(body: Body, max_bytes: usize, within: Duration) -> Result<Bytes, BodyError> {
-    let whole = tokio::time::timeout(within, body::to_bytes(body, max_bytes));
-    whole.await.map_err(|_| BodyError::Slow)?.map_err(|error| {
-        let too_large = error.source().is_some_and(|cause| cause.is::<LengthLimitError>());
-        if too_large { BodyError::TooLarge(max_bytes) } else { BodyError::Broken }
-    })
+    let mut rest = body.into_data_stream();
+    let whole = tokio::time::timeout(within, read_up_to(&mut rest, max_bytes)).await;
+    let whole = whole.map_err(|_| BodyError::Slow)?;
+    if let Err(BodyError::TooLarge(_)) = whole {
+        drain(rest).await;
+    }
+    whole
+}
+
+async fn read_up_to(rest: &mut BodyDataStream, max_bytes: usize) -> Result<Bytes, BodyError> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = rest.next().await {
+        let piece = piece.map_err(|_| BodyError::Broken)?;
+        if whole.len() + piece.len() > max_bytes {
+            return Err(BodyError::TooLarge(max_bytes));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// Reads for a moment what nobody wants; true if that was all.
+async fn drain(mut rest: BodyDataStream) -> bool {
+    let reading = async { while let Some(Ok(_)) = rest.next().await {} };
+    tokio::time::timeout(DRAIN_TIMEOUT, reading).await.is_ok()
 }
 
 /// True if the body was announced as JSON. A page of another site can send other types
@@ -85,11 +106,9 @@ pub async fn drain_rest(headers: &HeaderMap, rest: BodyDataStream, answer: Respo
     if headers.contains_key(header::EXPECT) {
         return with_close(answer);
     }
-    let mut rest = rest;
-    let rest = async { while let Some(Ok(_)) = rest.next().await {} };
-    match tokio::time::timeout(DRAIN_TIMEOUT, rest).await {
-        Ok(()) => answer,
-        Err(_) => with_close(answer),
+    match drain(rest).await {
+        true => answer,
+        false => with_close(answer),
     }
 }
 
@@ -102,6 +121,11 @@ fn with_close(mut answer: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
     use futures_util::stream;
 
     use super::*;
@@ -114,6 +138,27 @@ mod tests {
         assert_eq!(read(stalled, 10, within).await, Err(BodyError::Slow));
         assert_eq!(read(Body::from("0123456789x"), 10, within).await, Err(BodyError::TooLarge(10)));
         assert!(read(Body::from("{}"), 10, within).await.is_ok_and(|whole| whole == "{}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_body_that_is_too_large_is_read_before_the_answer() {
+        let (seen, within) = (Arc::new(AtomicU32::new(0)), Duration::from_secs(30));
+        let counted = seen.clone();
+        let body = stream::iter(0..5).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from_static(b"12345"))
+        });
+        assert_eq!(read(Body::from_stream(body), 7, within).await, Err(BodyError::TooLarge(7)));
+        assert_eq!(seen.load(Ordering::Relaxed), 5);
+        // Of one that goes on for ever, no more than a moment.
+        let endless = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(b"12345")));
+        let slow = endless.then(|piece| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            piece
+        });
+        let begun = tokio::time::Instant::now();
+        assert_eq!(read(Body::from_stream(slow), 7, within).await, Err(BodyError::TooLarge(7)));
+        assert!(begun.elapsed() < 2 * DRAIN_TIMEOUT);
     }
 
     #[test]
