@@ -15,6 +15,7 @@ export default {
       Nodes: ["节点", "Nodes"],
       Meetings: ["会议", "Meetings"],
       Status: ["状态", "Status"],
+      Casts: ["消息", "Casts"],
       Settings: ["配置", "Settings"],
       Service: ["服务", "Service"],
       "Pages and documents": ["页面与文档", "Pages and documents"],

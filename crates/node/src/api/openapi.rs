@@ -55,6 +55,7 @@ enum NotChanged {
 
 const DOWNLOADS: &str = "Downloads";
 const STATUS: &str = "Status";
+const CASTS: &str = "Casts";
 const SETTINGS: &str = "Settings";
 const SERVICE: &str = "Service";
 const MEETINGS: &str = "Meetings";
@@ -85,7 +86,7 @@ fn operations() -> Vec<Operation> {
              now: after these the stream ends. Operators are told `log` and `config`, too.",
         ),
         guarded(stream(
-            call(Method::GET, "/api/casts", STATUS, "The casts that come to this node"),
+            call(Method::GET, "/api/casts", CASTS, "The casts that come to this node"),
             "Server-sent events: `cast` (the cast, with its number here as `n` and as the \
              event's id), and `lost` ({\"before\": number}) where casts after the reader's place \
              are not kept any more. The stream ends after ten minutes; a reader that connects \
