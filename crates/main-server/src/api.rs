@@ -17,6 +17,7 @@ pub(crate) mod node_key;
 pub(crate) mod nodes;
 pub(crate) mod overview;
 pub(crate) mod readiness;
+pub(crate) mod path;
 mod refusal;
 pub(crate) mod routing;
 pub(crate) mod seconds;

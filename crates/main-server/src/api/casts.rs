@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{FromRequestParts, RawPathParams, State},
+    extract::{FromRequestParts, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -24,7 +24,10 @@ use serde_json::value::RawValue;
 use tracing::info;
 
 use crate::{
-    api::json::{DeclaredJson, JsonItems, WrittenJson},
+    api::{
+        json::{DeclaredJson, JsonItems, WrittenJson},
+        path::path_text,
+    },
     refusal::RequestError,
     repository::CastFilter,
     server::{AddedCasts, Server},
@@ -47,11 +50,7 @@ impl FromRequestParts<Arc<Server>> for CastId {
         parts: &mut Parts,
         server: &Arc<Server>,
     ) -> Result<Self, RequestError> {
-        let path = RawPathParams::from_request_parts(parts, server).await;
-        let text = path.ok().and_then(|path| {
-            path.iter().find(|(name, _)| *name == "cast").map(|(_, id)| id.to_owned())
-        });
-        let text = text.unwrap_or_default();
+        let text = path_text(parts, server, "cast").await.unwrap_or_default();
         Self::parse(&text).ok_or_else(|| RequestError::UnknownCast(text.chars().take(64).collect()))
     }
 }

@@ -18,7 +18,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Extension, Json,
-    extract::{FromRequestParts, RawPathParams, State},
+    extract::{FromRequestParts, State},
     http::request::Parts,
 };
 use edge_mirror_base::{clock::UnixMillis, tasks};
@@ -33,6 +33,7 @@ use tracing::info;
 use crate::{
     api::{
         json::{DeclaredJson, JsonBody, WrittenJson},
+        path::path_text,
         seconds::Seconds,
     },
     refusal::RequestError,
@@ -61,10 +62,7 @@ impl FromRequestParts<Arc<Server>> for NodeId {
         parts: &mut Parts,
         server: &Arc<Server>,
     ) -> Result<Self, RequestError> {
-        let path = RawPathParams::from_request_parts(parts, server).await;
-        let id = path.ok().and_then(|path| {
-            path.iter().find(|(name, _)| *name == "node").map(|(_, id)| id.to_owned())
-        });
+        let id = path_text(parts, server, "node").await;
         id.map(Self).ok_or_else(|| RequestError::invalid("节点 ID 无效 / invalid node ID"))
     }
 }
