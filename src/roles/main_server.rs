@@ -80,12 +80,9 @@ fn master_options(args: MasterArgs) -> Result<MasterOptions> {
         state: state.context("--state")?.unwrap_or_default(),
         packages,
         listen,
-        security: live.security,
-        nodes: live.nodes,
-        max_connections_per_client: live.max_connections_per_client,
+        live,
         tls,
         redirect_port: args.redirect_port,
-        demand: live.demand,
         demand_webhook: args.demand.demand_webhook,
         casts: args.casts.limits(),
         ..MasterOptions::default()

@@ -50,7 +50,7 @@ use edge_mirror_http::{
     listen::{self, Handlers, HttpsRedirect, Listener, redirect},
     tls::{CertificateFiles, LiveServerConfig},
 };
-use edge_mirror_settings::{SecurityConfig, authority, scheme};
+use edge_mirror_settings::{authority, scheme};
 use edge_mirror_store::Store;
 use reqwest::Url;
 use tokio::{sync::mpsc, time::Instant};
@@ -86,20 +86,14 @@ pub struct MasterOptions {
     pub listen: SocketAddr,
     /// Longest delay of a start's announcement, for nodes to get its package.
     pub announce_timeout: Duration,
-    pub security: SecurityConfig,
-    /// The policy for nodes that do not prove themselves.
-    pub nodes: NodePolicy,
-    /// 0 is the default share.
-    pub max_connections_per_client: u64,
+    pub live: LiveOptions,
     /// Bytes of packages per second to all who download; 0: no limit.
     pub upload_limit: u64,
     /// HTTPS, and the certificate for it.
     pub tls: Option<CertificateFiles>,
     /// Plain HTTP on this port is redirected to HTTPS.
     pub redirect_port: Option<u16>,
-    /// Limits of the number of nodes that the load wants.
-    pub demand: DemandLimits,
-    /// Told of each change of that number.
+    /// Told of each change of the number of nodes that the load wants.
     pub demand_webhook: Option<Url>,
     /// Bounds of casts.
     pub casts: CastLimits,
@@ -113,13 +107,10 @@ impl Default for MasterOptions {
             packages: None,
             listen: SocketAddr::new(listen::host(None), 8000),
             announce_timeout: Duration::from_secs(30),
-            security: SecurityConfig::default(),
-            nodes: NodePolicy::default(),
-            max_connections_per_client: 0,
+            live: LiveOptions::default(),
             upload_limit: 0,
             tls: None,
             redirect_port: None,
-            demand: DemandLimits::default(),
             demand_webhook: None,
             casts: CastLimits::default(),
         }
@@ -156,13 +147,10 @@ impl Master {
             packages,
             listen,
             announce_timeout,
-            security,
-            nodes,
-            max_connections_per_client,
+            live,
             upload_limit,
             tls,
             redirect_port,
-            demand,
             demand_webhook,
             casts,
         } = options;
@@ -178,8 +166,7 @@ impl Master {
             Some(files) => Some(CertificateFollower::begin(files, shown.clone()).await?),
             None => None,
         };
-        let live = LiveOptions { security, nodes, max_connections_per_client, demand };
-        live.warn_of_open_doors();
+        live.warn_of_open_access();
         let shared = match packages {
             Some(packages) => Some(Arc::new(open_packages(packages).await?)),
             None => None,
@@ -190,7 +177,7 @@ impl Master {
         server.casts.limits = casts;
         warn_of_missing_option(&server);
         let server = Arc::new(server);
-        server.connections.apply(max_connections_per_client);
+        server.connections.apply(server.options.live.peek().max_connections_per_client);
         server.traffic.apply_limits(0, upload_limit);
         let prober = Prober::new().map_err(MasterError::Prober)?;
 

@@ -44,7 +44,7 @@ impl MasterArgs {
 }
 
 /// Sent once the options were read.
-pub(super) type Reloaded = oneshot::Sender<()>;
+pub(super) type ReloadReply = oneshot::Sender<()>;
 
 /// The arguments, and the options as they are in force.
 pub(super) struct OptionsFollower {
@@ -70,8 +70,8 @@ impl OptionsFollower {
     }
 
     /// Follows the file, and reads it when it is `asked` to, forever.
-    pub(super) async fn follow(mut self, master: &Master, mut asked: mpsc::Receiver<Reloaded>) {
-        let (mut watch, mut waiting) = (FileWatch::default(), None::<Reloaded>);
+    pub(super) async fn follow(mut self, master: &Master, mut asked: mpsc::Receiver<ReloadReply>) {
+        let (mut watch, mut waiting) = (FileWatch::default(), None::<ReloadReply>);
         loop {
             let files = Vec::from_iter(self.file.clone());
             watch = tasks::blocking(move || {

@@ -28,7 +28,7 @@ pub struct LiveOptions {
 }
 
 impl LiveOptions {
-    pub(crate) fn warn_of_open_doors(&self) {
+    pub(crate) fn warn_of_open_access(&self) {
         if self.security.open {
             warn!("--open: whoever reaches this port can manage meetings");
         }
@@ -106,7 +106,7 @@ impl Server {
         }
         let now = self.options.live.get();
         if (before.security.open, before.nodes) != (now.security.open, now.nodes) {
-            now.warn_of_open_doors();
+            now.warn_of_open_access();
         }
         self.connections.apply(max_connections);
         true

@@ -74,7 +74,8 @@ async fn a_node_is_told_at_once_and_gets_what_is_for_it_in_order() {
     assert!(!a.stream.is_empty());
     let waiting = a.request(&t, 60);
     let (answer, path) = tokio::join!(both(waiting), async {
-        while t.master.server.cast_desk.waiting.available_permits() == crate::server::MAX_WAITING {
+        while t.master.server.cast_outbox.waiting.available_permits() == crate::server::MAX_WAITING
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         t.send(json!({"nodes": ["b"]}), json!("not for a"), 60).await;
@@ -142,7 +143,7 @@ async fn who_was_away_gets_all_that_is_still_valid_once_and_the_rest_is_missed()
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_are_invited_to_ask_once_there_has_been_a_cast() {
     let t = TestMaster::start().await.with_nodes(&["a"]).await;
-    while t.master.server.cast_desk.head().is_none() {
+    while t.master.server.cast_outbox.head().is_none() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let beat = json!({"node_id": "a", "address": "127.0.0.1:1", "status": "online",

@@ -5,7 +5,7 @@ use edge_mirror_store::testing::zip_of;
 use reqwest::RequestBuilder;
 
 use super::*;
-use crate::NodePolicy;
+use crate::{LiveOptions, NodePolicy};
 
 const NODES: &str = "/api/v1/fleet/nodes";
 const HALL: &str = "10.0.0.7";
@@ -16,7 +16,8 @@ async fn behind_proxy(policy: NodePolicy) -> TestMaster {
     let folder = tempfile::tempdir().unwrap();
     let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let security = SecurityConfig { trusted_proxies, ..SecurityConfig::default() };
-    let options = MasterOptions { security, nodes: policy, ..options(&folder, LONG) };
+    let live = LiveOptions { security, nodes: policy, ..LiveOptions::default() };
+    let options = MasterOptions { live, ..options(&folder, LONG) };
     TestMaster::with_options(folder, options).await
 }
 

@@ -4,6 +4,7 @@ use edge_mirror_settings::SecurityConfig;
 use edge_mirror_store::testing::zip_of;
 
 use super::*;
+use crate::LiveOptions;
 
 const RULES: &str = "/api/v1/fleet/rules";
 const FROM_3: &str = "10.3.0.7";
@@ -20,7 +21,8 @@ impl Venue {
         let folder = tempfile::tempdir().unwrap();
         let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
         let security = SecurityConfig { trusted_proxies, ..SecurityConfig::default() };
-        let options = MasterOptions { security, ..options(&folder, LONG) };
+        let live = LiveOptions { security, ..LiveOptions::default() };
+        let options = MasterOptions { live, ..options(&folder, LONG) };
         let t = TestMaster::with_options(folder, options).await;
         let sha256 = t.meeting("m", &zip_of(b"x")).await;
         let (third, third_tasks) = fake_node("third").await;
