@@ -50,7 +50,7 @@ pub(crate) use reader::StateReader;
 pub use transfer::{back_up, move_state, restore};
 pub(crate) use wake::{StateWake, WakeTopic};
 
-use casts::WriteTurn;
+use casts::WriteLock;
 use database::StateDatabase;
 use document::{DocumentIndex, WriteFault};
 use following::SavedByOthers;
@@ -86,7 +86,7 @@ pub(crate) struct StateRepository {
     /// None where no other main server can be.
     signal: Option<WakeSignal>,
     /// Shared with who writes casts.
-    turn: WriteTurn,
+    write_lock: WriteLock,
 }
 
 /// The end of a transaction that did not fail.
@@ -142,8 +142,8 @@ impl StateRepository {
         }
         let OpenedDocuments { known, state, figures } = opened;
         let signal = database.is_remote().then(|| WakeSignal::new(fresh_token()));
-        let turn = WriteTurn::new(&database);
-        let repository = Self { database, connection: Some(connection), known, signal, turn };
+        let write_lock = WriteLock::new(&database);
+        let repository = Self { database, connection: Some(connection), known, signal, write_lock };
         Ok(OpenedRepository { repository, state, figures })
     }
 
@@ -152,8 +152,8 @@ impl StateRepository {
         &mut self,
         changes: &StateChanges,
     ) -> Result<CommitOutcome, StateError> {
-        let Self { database, connection, known, signal, turn } = self;
-        let _turn = turn.take().await;
+        let Self { database, connection, known, signal, write_lock } = self;
+        let _writing = write_lock.acquire().await;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
         let saving = async {
@@ -182,8 +182,8 @@ impl StateRepository {
         &mut self,
         change: impl AsyncFnOnce(Option<FollowedState>) -> StateChanges,
     ) -> Result<(), StateError> {
-        let Self { database, connection, known, signal, turn } = self;
-        let _turn = turn.take().await;
+        let Self { database, connection, known, signal, write_lock } = self;
+        let _writing = write_lock.acquire().await;
         let mut connected =
             connection.take().ok_or_else(|| database.unavailable("not connected"))?;
         let following = following::follow_locking(&mut connected, database.begin(), known);
@@ -214,7 +214,7 @@ impl StateRepository {
         repair: impl FnOnce(&MasterState) -> StateChanges,
     ) -> Result<MasterState, StateError> {
         self.connection = None;
-        let _turn = self.turn.take().await;
+        let _writing = self.write_lock.acquire().await;
         let mut connection = self.database.connect().await?;
         let (begin, generation) = (self.database.begin(), self.known.generation());
         // One that hangs, or is locked by another, is noticed soon; a state takes its time.
@@ -230,8 +230,8 @@ impl StateRepository {
 
     /// The way to the casts of this state.
     pub(crate) fn casts(&self) -> CastRepository {
-        let (turn, signal) = (self.turn.clone(), self.signal.clone());
-        CastRepository::new(self.database.clone(), self.known.generation(), turn, signal)
+        let (write_lock, signal) = (self.write_lock.clone(), self.signal.clone());
+        CastRepository::new(self.database.clone(), self.known.generation(), write_lock, signal)
     }
 
     pub(crate) fn reader(&self) -> StateReader {

@@ -7,7 +7,7 @@
 //! across an `.await`. `starts_seen` is taken alone.
 
 pub(crate) mod access_copy;
-mod cast_delivery;
+mod cast_outbox;
 mod casts;
 mod changes;
 mod demand;
@@ -20,7 +20,7 @@ mod relay;
 mod sharing;
 
 pub(crate) use access_copy::ChangedAccess;
-pub(crate) use cast_delivery::CastDesk;
+pub(crate) use cast_outbox::CastOutbox;
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
@@ -125,7 +125,7 @@ pub(crate) struct Server {
     book: ArcSwap<IndexedMeetings>,
     changes: ChangeQueue,
     pub(crate) casts: CastQueue,
-    pub(crate) cast_desk: CastDesk,
+    pub(crate) cast_outbox: CastOutbox,
     /// The kept casts.
     pub(crate) cast_records: StateReader,
     data: PathBuf,
@@ -241,7 +241,7 @@ impl Server {
             book: ArcSwap::from_pointee(state.meetings.into()),
             changes,
             casts,
-            cast_desk: CastDesk::default(),
+            cast_outbox: CastOutbox::default(),
             cast_records,
             data,
             known: ArcSwap::from_pointee(state.nodes),

@@ -46,17 +46,17 @@ pub(crate) async fn for_node(
     // They keep hyper's buffer in memory.
     drop(parts);
     let ends = Instant::now() + wait.unwrap_or(Duration::ZERO);
-    let mut news = server.cast_desk.subscribe();
+    let mut news = server.cast_outbox.subscribe();
     let stream = known_stream(&server, &mut news).await?;
     let is_at_place = *position.stream == *stream;
     let begun = if is_at_place { i64::try_from(position.after).unwrap_or_default() } else { 0 };
     // One that is further than is known here may have been at another main server, or the
     // casts were set back: it gets again what it has, and passes by that.
-    let begun = begun.min(server.cast_desk.head().map_or(0, |(_, head)| head));
+    let begun = begun.min(server.cast_outbox.head().map_or(0, |(_, head)| head));
     if is_at_place {
-        server.cast_desk.cursors().note_received(&node_id, &stream, begun);
+        server.cast_outbox.cursors().note_received(&node_id, &stream, begun);
     }
-    let permit = wait.and_then(|_| server.cast_desk.waiting.try_acquire().ok());
+    let permit = wait.and_then(|_| server.cast_outbox.waiting.try_acquire().ok());
     let mut after = begun;
     let found = loop {
         news.borrow_and_update();
@@ -67,7 +67,7 @@ pub(crate) async fn for_node(
         }
         after = found.after;
         // There may be more behind what the database had.
-        if server.cast_desk.head().is_some_and(|(_, head)| after < head) {
+        if server.cast_outbox.head().is_some_and(|(_, head)| after < head) {
             continue;
         }
         tokio::select! {
@@ -77,7 +77,7 @@ pub(crate) async fn for_node(
         }
     };
     if !found.texts.is_empty() {
-        server.cast_desk.cursors().note_sent(&node_id, &stream, found.after);
+        server.cast_outbox.cursors().note_sent(&node_id, &stream, found.after);
     }
     let mut answer = answer(&stream, &found);
     if permit.is_some() {
@@ -94,7 +94,7 @@ async fn known_stream(
     let waiting = async {
         loop {
             news.borrow_and_update();
-            match server.cast_desk.head() {
+            match server.cast_outbox.head() {
                 Some((stream, _)) => return Some(stream),
                 None => news.changed().await.ok()?,
             }

@@ -136,7 +136,7 @@ fn record_heartbeat(
                 info!("node {node_id} at {address} is known by its heartbeat");
             }
             // A request that is held costs memory: a fleet without casts pays nothing.
-            let casts = server.cast_desk.head().is_none_or(|(_, head)| head > 0);
+            let casts = server.cast_outbox.head().is_none_or(|(_, head)| head > 0);
             HeartbeatNotice { unreachable, admission: None, casts }
         }
         Admission::Pending => {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::StateError,
     state::casts::{
-        self, CastBook, CastGap, CastId, CastLimits, CastReceipt, CastRefusal, KeptCast, NewCast,
+        self, CastGap, CastId, CastLimits, CastReceipt, CastRefusal, CastTotals, KeptCast, NewCast,
         NodeCursor,
     },
 };
@@ -50,8 +50,8 @@ const DELETE_OLD_GAPS: &str = "DELETE FROM edge_mirror_cast_gap WHERE through < 
 
 /// Of what may be kept, in percent: above the first figure, settled casts make room until
 /// the second one.
-const CROWDED: u64 = 90;
-const ROOMY: u64 = 80;
+const HIGH_WATER_PERCENT: u64 = 90;
+const LOW_WATER_PERCENT: u64 = 80;
 
 /// The way to the casts.
 #[derive(Debug)]
@@ -61,23 +61,23 @@ pub(crate) struct CastRepository {
     connection: Option<AnyConnection>,
     /// Of the state that they belong to.
     generation: i64,
-    turn: WriteTurn,
+    write_lock: WriteLock,
     /// None where no other main server can be.
     signal: Option<WakeSignal>,
 }
 
 /// SQLite has one writer at a time, and lets others try again after growing pauses: those
-/// of this process wait for each other here instead, in turn.
+/// of this process queue here instead.
 #[derive(Clone, Debug)]
-pub(super) struct WriteTurn(Option<Arc<Semaphore>>);
+pub(super) struct WriteLock(Option<Arc<Semaphore>>);
 
-impl WriteTurn {
+impl WriteLock {
     pub(super) fn new(database: &StateDatabase) -> Self {
         Self((!database.is_remote()).then(|| Arc::new(Semaphore::new(1))))
     }
 
-    /// Waits for this turn, which ends when what is returned is dropped.
-    pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits for the lock, which is held until the permit is dropped.
+    pub(super) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.0.clone()?.acquire_owned().await.ok()
     }
@@ -97,10 +97,10 @@ impl CastRepository {
     pub(super) fn new(
         database: StateDatabase,
         generation: i64,
-        turn: WriteTurn,
+        write_lock: WriteLock,
         signal: Option<WakeSignal>,
     ) -> Self {
-        Self { database, connection: None, generation, turn, signal }
+        Self { database, connection: None, generation, write_lock, signal }
     }
 
     /// Reads what was added and cancelled since; without a number, only how far all is.
@@ -123,7 +123,7 @@ impl CastRepository {
         gaps: &[CastGap],
         now: UnixMillis,
     ) -> Result<(), StateError> {
-        let _turn = self.turn.take().await;
+        let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
         let saving = save_cursors(&mut connected, begun, cursors, gaps, now);
@@ -139,7 +139,7 @@ impl CastRepository {
         limits: &CastLimits,
         now: UnixMillis,
     ) -> Result<SavedCasts, StateError> {
-        let _turn = self.turn.take().await;
+        let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
         let signal = self.signal.as_ref();
@@ -156,7 +156,7 @@ impl CastRepository {
         id: &CastId,
         now: UnixMillis,
     ) -> Result<Option<KeptCast>, StateError> {
-        let _turn = self.turn.take().await;
+        let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
         let cancelling = cancel(&mut connected, begun, self.signal.as_ref(), id, now);
@@ -171,7 +171,7 @@ impl CastRepository {
         limits: &CastLimits,
         now: UnixMillis,
     ) -> Result<(), StateError> {
-        let _turn = self.turn.take().await;
+        let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
         let sweeping = sweep(&mut connected, begun, limits, now);
@@ -207,14 +207,14 @@ async fn append(
     now: UnixMillis,
 ) -> Result<SavedCasts, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let (stream, mut book) = lock(&mut transaction, generation).await?;
-    if is_crowded(&book, limits) {
-        book = make_room(&mut transaction, book, limits, now).await?;
+    let (stream, mut totals) = lock(&mut transaction, generation).await?;
+    if is_above_high_water(&totals, limits) {
+        totals = make_room(&mut transaction, totals, limits, now).await?;
     }
     let mut keyed = rows::find_keys(&mut transaction, &keys(requests)).await?;
-    let outcomes = casts::admit(&mut book, &mut keyed, limits, requests);
+    let outcomes = casts::admit(&mut totals, &mut keyed, limits, requests);
     rows::insert(&mut transaction, &stream, &new_casts(requests, &outcomes)).await?;
-    save_book(&mut transaction, &book).await?;
+    save_totals(&mut transaction, &totals).await?;
     if let Some(signal) = signal {
         signal.send_casts(&mut transaction).await?;
     }
@@ -251,9 +251,9 @@ async fn sweep(
     now: UnixMillis,
 ) -> Result<(), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let (_, book) = lock(&mut transaction, generation).await?;
-    let book = make_room(&mut transaction, book, limits, now).await?;
-    save_book(&mut transaction, &book).await?;
+    let (_, totals) = lock(&mut transaction, generation).await?;
+    let totals = make_room(&mut transaction, totals, limits, now).await?;
+    save_totals(&mut transaction, &totals).await?;
     let silent = now.saturating_sub(limits.kept_for + limits.max_lifetime);
     let delete = sqlx::query::<Any>(DELETE_OLD_CURSORS).bind(millis(silent));
     delete.execute(&mut *transaction).await?;
@@ -281,7 +281,7 @@ async fn save_cursors(
 async fn lock(
     connection: &mut AnyConnection,
     generation: i64,
-) -> Result<(String, CastBook), WriteFault> {
+) -> Result<(String, CastTotals), WriteFault> {
     let head = read_locked_head(connection).await?;
     transaction::check_generation(connection, generation).await?;
     head.ok_or_else(|| WriteFault::Damaged("its casts have no head".to_owned()))
@@ -290,35 +290,38 @@ async fn lock(
 /// Locks the head, if there is one.
 pub(super) async fn read_locked_head(
     connection: &mut AnyConnection,
-) -> Result<Option<(String, CastBook)>, WriteFault> {
+) -> Result<Option<(String, CastTotals)>, WriteFault> {
     let Some(row) = sqlx::query::<Any>(LOCK_HEAD).fetch_optional(connection).await? else {
         return Ok(None);
     };
-    let book = CastBook {
+    let totals = CastTotals {
         seq: row.try_get(1)?,
         count: rows::unsigned(row.try_get(2)?),
         bytes: rows::unsigned(row.try_get(3)?),
     };
-    Ok(Some((row.try_get(0)?, book)))
+    Ok(Some((row.try_get(0)?, totals)))
 }
 
-async fn save_book(connection: &mut AnyConnection, book: &CastBook) -> Result<(), WriteFault> {
-    let update = sqlx::query::<Any>(UPDATE_HEAD).bind(book.seq);
-    let update = update.bind(rows::signed(book.count)).bind(rows::signed(book.bytes));
+async fn save_totals(
+    connection: &mut AnyConnection,
+    totals: &CastTotals,
+) -> Result<(), WriteFault> {
+    let update = sqlx::query::<Any>(UPDATE_HEAD).bind(totals.seq);
+    let update = update.bind(rows::signed(totals.count)).bind(rows::signed(totals.bytes));
     update.execute(connection).await?;
     Ok(())
 }
 
-fn is_crowded(book: &CastBook, limits: &CastLimits) -> bool {
-    above(book, limits, CROWDED) > 0
+fn is_above_high_water(totals: &CastTotals, limits: &CastLimits) -> bool {
+    above(totals, limits, HIGH_WATER_PERCENT) > 0
 }
 
 /// Casts that have to go until so many percent are left of what may be kept.
-fn above(book: &CastBook, limits: &CastLimits, percent: u64) -> u64 {
+fn above(totals: &CastTotals, limits: &CastLimits, percent: u64) -> u64 {
     let share = |limit: u64| limit / 100 * percent + limit % 100 * percent / 100;
-    let casts = book.count.saturating_sub(share(limits.max_casts));
-    let bytes = book.bytes.saturating_sub(share(limits.max_bytes));
-    let mean = (book.bytes / book.count.max(1)).max(1);
+    let casts = totals.count.saturating_sub(share(limits.max_casts));
+    let bytes = totals.bytes.saturating_sub(share(limits.max_bytes));
+    let mean = (totals.bytes / totals.count.max(1)).max(1);
     casts.max(bytes.div_ceil(mean))
 }
 
@@ -326,39 +329,39 @@ fn above(book: &CastBook, limits: &CastLimits, percent: u64) -> u64 {
 /// anew.
 async fn make_room(
     connection: &mut AnyConnection,
-    book: CastBook,
+    totals: CastTotals,
     limits: &CastLimits,
     now: UnixMillis,
-) -> Result<CastBook, WriteFault> {
+) -> Result<CastTotals, WriteFault> {
     let kept_from = now.saturating_sub(limits.kept_for);
     let old = sqlx::query::<Any>(DELETE_OLD).bind(millis(kept_from));
     let mut removed = old.execute(&mut *connection).await?.rows_affected();
-    let mut book = book;
+    let mut totals = totals;
     if removed > 0 {
-        book = count(connection, book.seq).await?;
+        totals = count(connection, totals.seq).await?;
     }
-    if is_crowded(&book, limits) {
+    if is_above_high_water(&totals, limits) {
         let settled = sqlx::query::<Any>(DELETE_SETTLED).bind(millis(now));
-        let settled = settled.bind(rows::signed(above(&book, limits, ROOMY)));
+        let settled = settled.bind(rows::signed(above(&totals, limits, LOW_WATER_PERCENT)));
         let more = settled.execute(&mut *connection).await?.rows_affected();
         if more > 0 {
-            book = count(connection, book.seq).await?;
+            totals = count(connection, totals.seq).await?;
         }
         removed += more;
     }
     if removed > 0 {
         sqlx::query::<Any>(DELETE_AUDIENCES).execute(connection).await?;
     }
-    Ok(book)
+    Ok(totals)
 }
 
 pub(super) async fn count(
     connection: &mut AnyConnection,
     seq: i64,
-) -> Result<CastBook, WriteFault> {
+) -> Result<CastTotals, WriteFault> {
     let row = sqlx::query::<Any>(COUNT).fetch_one(connection).await?;
     let (count, bytes) = (rows::unsigned(row.try_get(0)?), rows::unsigned(row.try_get(1)?));
-    Ok(CastBook { seq, count, bytes })
+    Ok(CastTotals { seq, count, bytes })
 }
 
 fn keys<'a>(requests: &[&'a [NewCast]]) -> Vec<&'a str> {

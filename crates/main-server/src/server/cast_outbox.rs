@@ -22,7 +22,7 @@ const READ_CASTS: i64 = 100;
 
 /// The newest casts, and the nodes that wait for the next one.
 #[derive(Debug)]
-pub(crate) struct CastDesk {
+pub(crate) struct CastOutbox {
     /// None before the start is over.
     tail: Mutex<Option<CastTail>>,
     /// Changes with each cast that can be delivered.
@@ -32,7 +32,7 @@ pub(crate) struct CastDesk {
     pub(crate) waiting: Semaphore,
 }
 
-impl Default for CastDesk {
+impl Default for CastOutbox {
     fn default() -> Self {
         Self {
             tail: Mutex::default(),
@@ -43,7 +43,7 @@ impl Default for CastDesk {
     }
 }
 
-impl CastDesk {
+impl CastOutbox {
     pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
         self.news.subscribe()
     }
@@ -106,7 +106,7 @@ impl Server {
         after: i64,
     ) -> Result<CastSelection, RequestError> {
         let now = UnixMillis::now();
-        let found = match self.cast_desk.search(node_id, after, now) {
+        let found = match self.cast_outbox.search(node_id, after, now) {
             TailSearch::Found(found) => found,
             TailSearch::Before(first) => {
                 let between = (after, first);
@@ -136,7 +136,7 @@ impl Server {
         if found.has_missed {
             let (node_id, stream, through) = (node_id.to_owned(), stream.clone(), found.after);
             let gap = CastGap { node_id, stream, after, through, at: now };
-            self.cast_desk.cursors().note_gap(gap);
+            self.cast_outbox.cursors().note_gap(gap);
         }
         Ok(found)
     }
@@ -156,7 +156,7 @@ impl Server {
             Audience::All => self.known().iter().map(|node| node.id.clone()).collect(),
             Audience::Nodes(ids) => ids.into_iter().collect(),
         };
-        let (now, unsaved) = (UnixMillis::now(), self.cast_desk.cursors());
+        let (now, unsaved) = (UnixMillis::now(), self.cast_outbox.cursors());
         let state = |node: &String| {
             let cursor = unsaved.get(node).or_else(|| saved.cursors.get(node));
             let gaps = saved.gaps.iter().chain(unsaved.gaps());

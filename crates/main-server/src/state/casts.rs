@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use admission::{CastBook, CastReceipt, CastRefusal, KeyedCast, admit};
+pub(crate) use admission::{CastReceipt, CastRefusal, CastTotals, KeyedCast, admit};
 pub(crate) use cursors::{CastCursors, CastGap, DeliveryState, NodeCursor, delivery};
 #[cfg(test)]
 pub(crate) use request::CastRequest;

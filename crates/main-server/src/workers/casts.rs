@@ -52,7 +52,7 @@ pub(crate) async fn save_casts(
         (every(SWEEP_EVERY), every(FOLLOW_EVERY), every(NOTE_EVERY));
     loop {
         // Before the first look nobody knows where the sequence is.
-        let may_follow = server.unshared.is_some() || server.cast_desk.head().is_none();
+        let may_follow = server.unshared.is_some() || server.cast_outbox.head().is_none();
         tokio::select! {
             () = stop.cancelled() => break,
             pending = queue.recv() => match pending {
@@ -98,7 +98,7 @@ impl CastWriter {
                         None => {
                             let outcome = self.repository.cancel(&id, UnixMillis::now()).await;
                             if matches!(outcome, Ok(Some(_))) {
-                                self.server.cast_desk.cancel(id.seq);
+                                self.server.cast_outbox.cancel(id.seq);
                             }
                             self.noted(outcome)
                         }
@@ -156,7 +156,7 @@ impl CastWriter {
             }));
         }
         // Another main server's come between.
-        if !self.server.cast_desk.push(new) {
+        if !self.server.cast_outbox.push(new) {
             self.follow().await;
         }
     }
@@ -164,35 +164,35 @@ impl CastWriter {
     /// Has nodes get casts of other main servers, and none that those cancelled.
     async fn follow(&mut self) {
         while self.refusal().is_none() {
-            let known = self.server.cast_desk.head();
+            let known = self.server.cast_outbox.head();
             let after = known.as_ref().map(|(_, head)| *head);
             let news = self.repository.news(after, self.changes).await;
             let Ok(news) = self.noted(news) else { return };
             let CastNews { stream, head, changes, casts, cancelled } = news;
             let is_known = known.as_ref().is_some_and(|(known, _)| *known == stream);
             if !is_known || after.is_none_or(|after| head - after > MAX_FOLLOWED) {
-                self.server.cast_desk.begin(stream, head);
+                self.server.cast_outbox.begin(stream, head);
                 self.changes = changes;
                 return;
             }
             let new = casts.iter().map(|(cast, to)| DeliverableCast::new(cast, to.clone()));
-            self.server.cast_desk.push(new.collect());
-            cancelled.iter().for_each(|seq| self.server.cast_desk.cancel(*seq));
+            self.server.cast_outbox.push(new.collect());
+            cancelled.iter().for_each(|seq| self.server.cast_outbox.cancel(*seq));
             self.changes = changes;
-            let known = self.server.cast_desk.head().map(|(_, known)| known);
+            let known = self.server.cast_outbox.head().map(|(_, known)| known);
             if known.is_none_or(|known| known >= head) {
                 return;
             }
             if known == after {
                 // The next ones were removed already: nodes read the database.
-                self.server.cast_desk.begin(stream, head);
+                self.server.cast_outbox.begin(stream, head);
                 return;
             }
         }
     }
 
     async fn save_cursors(&mut self) {
-        let (cursors, gaps) = self.server.cast_desk.cursors().take();
+        let (cursors, gaps) = self.server.cast_outbox.cursors().take();
         if (cursors.is_empty() && gaps.is_empty()) || self.refusal().is_some() {
             return;
         }
@@ -200,7 +200,7 @@ impl CastWriter {
         let saved = self.repository.save_cursors(&cursors, &gaps, UnixMillis::now()).await;
         if let Err(error) = saved {
             debug!("how far nodes are is not saved yet: {error}");
-            self.server.cast_desk.cursors().put_back(cursors, gaps);
+            self.server.cast_outbox.cursors().put_back(cursors, gaps);
         }
     }
 

@@ -105,9 +105,9 @@ pub(in crate::repository) async fn replace(
     }
     rows::insert_kept(connection, &casts).await?;
     let seq = casts.iter().map(|cast| cast.seq).max().unwrap_or_default();
-    let book = count(connection, seq).await?;
+    let totals = count(connection, seq).await?;
     let replace = sqlx::query::<Any>(REPLACE_HEAD).bind(fresh_stream()).bind(seq);
-    let replace = replace.bind(rows::signed(book.count)).bind(rows::signed(book.bytes));
+    let replace = replace.bind(rows::signed(totals.count)).bind(rows::signed(totals.bytes));
     replace.execute(connection).await?;
     Ok(others)
 }

@@ -7,7 +7,7 @@ use crate::refusal::RequestError;
 
 /// The casts that are kept, before any is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CastBook {
+pub(crate) struct CastTotals {
     /// The last number that was given.
     pub(crate) seq: i64,
     pub(crate) count: u64,
@@ -50,21 +50,21 @@ impl From<CastRefusal> for RequestError {
 /// Gives numbers to the casts of some requests, in their order: to all of a request or to
 /// none. `keyed` has the kept casts of all keys that occur, and gets the new ones.
 pub(crate) fn admit(
-    book: &mut CastBook,
+    totals: &mut CastTotals,
     keyed: &mut HashMap<String, KeyedCast>,
     limits: &CastLimits,
     requests: &[&[NewCast]],
 ) -> Vec<Result<Vec<CastReceipt>, CastRefusal>> {
-    requests.iter().map(|request| admit_one(book, keyed, limits, request)).collect()
+    requests.iter().map(|request| admit_one(totals, keyed, limits, request)).collect()
 }
 
 fn admit_one(
-    book: &mut CastBook,
+    totals: &mut CastTotals,
     keyed: &mut HashMap<String, KeyedCast>,
     limits: &CastLimits,
     casts: &[NewCast],
 ) -> Result<Vec<CastReceipt>, CastRefusal> {
-    let (mut after, mut new_keys) = (*book, HashMap::new());
+    let (mut after, mut new_keys) = (*totals, HashMap::new());
     let mut receipts = Vec::with_capacity(casts.len());
     for cast in casts {
         let known = keyed.get(&cast.key).or_else(|| new_keys.get(&cast.key));
@@ -87,7 +87,7 @@ fn admit_one(
         }
         receipts.push(CastReceipt { seq: after.seq, repeated: false });
     }
-    *book = after;
+    *totals = after;
     keyed.extend(new_keys);
     Ok(receipts)
 }
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn numbers_have_no_holes_and_a_request_is_admitted_whole_or_not_at_all() {
         let limits = CastLimits { max_casts: 6, ..CastLimits::default() };
-        let mut book = CastBook { seq: 10, count: 1, bytes: 0 };
+        let mut totals = CastTotals { seq: 10, count: 1, bytes: 0 };
         let mut keyed =
             HashMap::from([("old".to_owned(), KeyedCast { seq: 7, fingerprint: "o".to_owned() })]);
         let requests = [
@@ -148,7 +148,7 @@ mod tests {
             vec![cast("b", "2")],
         ];
         let requests: Vec<_> = requests.iter().map(Vec::as_slice).collect();
-        let admitted = admit(&mut book, &mut keyed, &limits, &requests);
+        let admitted = admit(&mut totals, &mut keyed, &limits, &requests);
         let admitted: Vec<_> = admitted.iter().map(numbers).collect();
         let full = Err(CastRefusal::Full(6, limits.max_bytes));
         let expected = [
@@ -161,7 +161,7 @@ mod tests {
             Ok(vec![-13]),
         ];
         assert_eq!(admitted, expected);
-        assert_eq!((book.seq, book.count), (15, 6));
+        assert_eq!((totals.seq, totals.count), (15, 6));
         assert!(!keyed.contains_key("c"));
     }
 
@@ -169,12 +169,12 @@ mod tests {
     fn bytes_are_bounded_too() {
         let one = cast("", "");
         let limits = CastLimits { max_bytes: 2 * one.bytes() as u64, ..CastLimits::default() };
-        let mut book = CastBook::default();
+        let mut totals = CastTotals::default();
         let requests = [vec![one.clone(); 2], vec![one.clone()]];
         let requests: Vec<_> = requests.iter().map(Vec::as_slice).collect();
-        let admitted = admit(&mut book, &mut HashMap::new(), &limits, &requests);
+        let admitted = admit(&mut totals, &mut HashMap::new(), &limits, &requests);
         assert_eq!(numbers(&admitted[0]), Ok(vec![1, 2]));
         assert!(matches!(admitted[1], Err(CastRefusal::Full(..))));
-        assert_eq!(book.bytes, limits.max_bytes);
+        assert_eq!(totals.bytes, limits.max_bytes);
     }
 }
