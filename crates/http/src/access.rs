@@ -2,8 +2,8 @@
 //!
 //! An operator is a client on the machine itself, or one that has logged in or sends the
 //! admin token. `caller` identifies the client, `vault` keeps the credentials
-//! (`secrets`; `merge`, where main servers share them), `tries` slows guessing down, `refusals` limits the log lines about
-//! refused calls, `origin` rejects requests of other sites' pages, `guard` combines them
+//! (`secrets`; `shared` and `merge`, where main servers share them), `tries` slows guessing
+//! down, `refusals` limits the log lines about refused calls, `origin` rejects requests of other sites' pages, `guard` combines them
 //! in front of the operators' routes, `login` has the calls of the login page, and
 //! `stream` is an event stream that ends when its reader's rights change. The guarded
 //! routes are defined by the servers.
@@ -16,6 +16,7 @@ mod origin;
 mod refusals;
 mod secrets;
 mod session;
+mod shared;
 mod stream;
 mod tries;
 mod vault;
@@ -38,6 +39,7 @@ pub use login::router;
 pub use merge::merge_texts;
 use refusals::RefusedCalls;
 pub use secrets::random_text;
+pub use shared::ChangedAccess;
 pub use stream::{ExtraEvents, NoExtraEvents, StreamSources};
 use tries::LoginAttempts;
 pub use vault::{NewCredentials, NodeKeyCheck, Vault, VaultError};

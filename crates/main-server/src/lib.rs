@@ -342,7 +342,8 @@ async fn open(
         warn_of_strays(&store, &state.meetings);
         let path = vault_path(&data);
         if let (true, Some(shared)) = (repository.is_remote(), &state.access) {
-            server::access_copy::take_over(&path, shared).map_err(MasterError::Credentials)?;
+            let taken = Vault::at(path.clone()).take_over_shared(shared);
+            taken.map_err(MasterError::Credentials)?;
         }
         let (vault, first_code) = Vault::open(path);
         let relay_key = access::random_text().map_err(MasterError::RelayKey)?;

@@ -6,7 +6,6 @@
 //! those of the shared packages, the store's own, `others`, `listening_since`, and never held
 //! across an `.await`. `starts_seen` is taken alone.
 
-pub(crate) mod access_copy;
 mod cast_outbox;
 mod casts;
 mod changes;
@@ -19,7 +18,6 @@ mod pieces;
 mod relay;
 mod sharing;
 
-pub(crate) use access_copy::ChangedAccess;
 pub(crate) use cast_outbox::CastOutbox;
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
@@ -68,7 +66,7 @@ use crate::{
     packages::package_of,
     refusal::RequestError,
     repository::StateReader,
-    server::{access_copy::AccessCopy, pieces::PieceDigests, sharing::OtherServers},
+    server::{pieces::PieceDigests, sharing::OtherServers},
     state::{
         announce,
         download_log::DownloadLog,
@@ -146,7 +144,8 @@ pub(crate) struct Server {
     listening_since: Mutex<UnixMillis>,
     /// The meetings that wait to be announced, and when that was first seen.
     starts_seen: Mutex<HashMap<PackageId, UnixMillis>>,
-    access_copy: AccessCopy,
+    /// The credentials that all main servers have.
+    shared_access: ArcSwap<Option<Arc<str>>>,
     uplinks: Mutex<UplinkMemory>,
     /// Written by a worker.
     pub(crate) demand: watch::Sender<FleetDemand>,
@@ -255,7 +254,7 @@ impl Server {
             others: Mutex::default(),
             listening_since: Mutex::new(clock.now()),
             starts_seen: Mutex::default(),
-            access_copy: AccessCopy::new(state.access),
+            shared_access: ArcSwap::from_pointee(state.access),
             uplinks: Mutex::default(),
             demand: watch::Sender::default(),
             limited: Mutex::default(),
@@ -271,7 +270,7 @@ impl Server {
     pub(crate) fn state(&self) -> MasterState {
         let (meetings, nodes) =
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
-        let access = self.access_copy.saved();
+        let access = self.shared_access();
         MasterState { meetings, nodes, routing: self.rules(), access }
     }
 

@@ -17,7 +17,7 @@ pub fn merge_texts(
 /// either stay redeemed, logins that were ended stay ended; and a new token ends whatever the
 /// old one gave, also what the other one has just added. Without a base, as when two main
 /// servers start for the first time at once, `theirs` counts, and the codes of both log in.
-fn merge(
+pub(super) fn merge(
     base: Option<&AccessSecrets>,
     ours: AccessSecrets,
     theirs: AccessSecrets,
@@ -48,6 +48,11 @@ fn merge(
     AccessSecrets { node_key_sha256, ..secrets }
 }
 
+/// Returns `ours`, whose new token was made while nothing was known of what was shared.
+pub(super) fn merge_replaced(ours: AccessSecrets, theirs: AccessSecrets) -> AccessSecrets {
+    AccessSecrets { node_key_sha256: theirs.node_key_sha256.or(ours.node_key_sha256), ..ours }
+}
+
 /// Theirs without what we removed, and what we added.
 fn merged<T: Clone, K: PartialEq>(
     base: &[T],
@@ -74,6 +79,7 @@ mod tests {
             codes: Vec::new(),
             ended: Vec::new(),
             node_key_sha256: None,
+            shared: None,
         };
         for code in ["a", "b"] {
             secrets.add_code(code);

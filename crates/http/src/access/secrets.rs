@@ -30,6 +30,10 @@ pub(super) struct AccessSecrets {
     /// The key that nodes send to a main server that requires one.
     #[serde(default)]
     pub(crate) node_key_sha256: Option<Sha256>,
+    /// The text that the main servers had that share this file, when it was last merged; empty
+    /// if that was lost with a damaged file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<String>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -54,6 +58,7 @@ impl AccessSecrets {
             codes: Vec::new(),
             ended: Vec::new(),
             node_key_sha256: None,
+            shared: None,
         };
         Ok((secrets, token))
     }
@@ -69,6 +74,11 @@ impl AccessSecrets {
     pub(super) fn to_text(&self) -> String {
         // Strings and numbers always serialize.
         serde_json::to_string_pretty(self).expect("secrets serialize")
+    }
+
+    /// The part that is shared itself.
+    pub(super) fn without_shared(&self) -> Self {
+        Self { shared: None, ..self.clone() }
     }
 
     pub(super) fn key(&self) -> Option<SessionKey> {

@@ -19,7 +19,6 @@ use thiserror::Error;
 use tracing::{error, info};
 
 use super::{
-    merge::merge_texts,
     secrets::{
         AccessSecrets, EndedSession, constant_time_eq, cookie_name, digest, random, random_text,
     },
@@ -27,7 +26,7 @@ use super::{
 };
 
 /// Far more than it ever needs.
-const MAX_BYTES: u64 = 256 << 10;
+const MAX_BYTES: u64 = 1 << 20;
 /// A key that is changed by another process counts after this.
 const LATELY: Duration = Duration::from_secs(1);
 /// Sessions logged out before they expired. More than that in a week is not human: then
@@ -153,8 +152,15 @@ impl Vault {
             let (mut secrets, token) = AccessSecrets::generate()?;
             let before = self.read();
             let key_kept = matches!(before, Ok(Some(_)));
-            // It is no credential of operators: it stays.
-            secrets.node_key_sha256 = before.ok().flatten().and_then(|s| s.node_key_sha256);
+            match before {
+                Ok(Some(before)) => {
+                    // It is no credential of operators: it stays.
+                    secrets.node_key_sha256 = before.node_key_sha256;
+                    secrets.shared = before.shared;
+                }
+                Ok(None) => {}
+                Err(_) => secrets.shared = Some(String::new()),
+            }
             self.save(&secrets)?;
             Ok(NewCredentials { token, key_kept })
         })
@@ -212,7 +218,7 @@ impl Vault {
         Ok(Some(SessionCookie { name: cookie_name(&secrets), session, sealed }))
     }
 
-    fn damaged(&self, cause: &str) -> VaultError {
+    pub(super) fn damaged(&self, cause: &str) -> VaultError {
         VaultError::Damaged { path: self.path.to_path_buf(), cause: cause.to_owned() }
     }
 
@@ -278,32 +284,9 @@ impl Vault {
         &self.path
     }
 
-    /// The whole file, for another main server of the fleet; None if nobody can log in.
+    /// Its content for another main server of the fleet; None if nobody can log in.
     pub fn text(&self) -> Option<String> {
-        self.current_secrets().map(|secrets| secrets.to_text())
-    }
-
-    /// Replaces it by the file of another main server.
-    pub fn replace_text(&self, text: &str) -> Result<(), VaultError> {
-        let secrets: AccessSecrets =
-            serde_json::from_str(text).map_err(|cause| self.damaged(&cause.to_string()))?;
-        self.with_lock(|| self.save(&secrets))
-    }
-
-    /// Takes what another main server changed since `base`; what was changed here stays
-    /// changed.
-    pub fn merge_text(&self, base: Option<&str>, theirs: &str) -> Result<(), VaultError> {
-        self.with_lock(|| {
-            let merged = match self.read() {
-                Ok(Some(ours)) => merge_texts(base, &ours.to_text(), theirs),
-                // Nobody could log in with it anyway.
-                Ok(None) | Err(VaultError::Damaged { .. }) => Ok(theirs.to_owned()),
-                Err(error) => return Err(error),
-            };
-            let read = |text: String| serde_json::from_str::<AccessSecrets>(&text);
-            let secrets = merged.and_then(read);
-            self.save(&secrets.map_err(|cause| self.damaged(&cause.to_string()))?)
-        })
+        self.current_secrets().map(|secrets| secrets.without_shared().to_text())
     }
 
     fn find_session(
@@ -318,7 +301,7 @@ impl Vault {
     }
 
     /// Returns the current secrets. Reads the disk.
-    fn current_secrets(&self) -> Option<AccessSecrets> {
+    pub(super) fn current_secrets(&self) -> Option<AccessSecrets> {
         let stamp = fs::metadata(&*self.path)
             .ok()
             .map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len(), m.ctime(), m.ctime_nsec()));
@@ -371,12 +354,15 @@ impl Vault {
         })
     }
 
-    fn with_lock<T>(&self, work: impl FnOnce() -> Result<T, VaultError>) -> Result<T, VaultError> {
+    pub(super) fn with_lock<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
         let outcome = atomic::with_lock(&self.path, work);
         outcome.map_err(|cause| VaultError::Unwritable { path: self.path.to_path_buf(), cause })?
     }
 
-    fn read(&self) -> Result<Option<AccessSecrets>, VaultError> {
+    pub(super) fn read(&self) -> Result<Option<AccessSecrets>, VaultError> {
         let path = self.path.to_path_buf();
         // Nothing that blocks, or never ends.
         if fs::metadata(&path).is_ok_and(|found| !found.is_file() || found.len() > MAX_BYTES) {
@@ -394,7 +380,7 @@ impl Vault {
         }
     }
 
-    fn save(&self, secrets: &AccessSecrets) -> Result<(), VaultError> {
+    pub(super) fn save(&self, secrets: &AccessSecrets) -> Result<(), VaultError> {
         let written = atomic::write_private(&self.path, secrets.to_text().as_bytes());
         // At once, and for this program.
         self.held().looked_at = None;

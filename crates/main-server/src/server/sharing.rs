@@ -7,11 +7,11 @@ use std::{
 };
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_http::access::VaultError;
+use edge_mirror_http::access::{ChangedAccess, VaultError};
 use serde_json::{Map, Value};
 use tracing::{debug, error};
 
-use super::{Server, access_copy::ChangedAccess};
+use super::Server;
 use crate::state::{
     fleet::{KnownNode, NodeCaller, NodePresence},
     meetings::MeetingTable,
@@ -56,19 +56,27 @@ impl Server {
         unshared.push(&SharedCall::Probed(ProbedNode { node_id, address, https, reason }));
     }
 
+    /// The credentials that all main servers have, as saved last.
+    pub(super) fn shared_access(&self) -> Option<Arc<str>> {
+        Option::clone(&self.shared_access.load())
+    }
+
     /// Has operators log in by what another main server has saved.
     pub(super) fn apply_access(&self, access: Option<Arc<str>>) {
-        if self.access_copy.saved() == access {
+        if self.shared_access() == access {
             return;
         }
-        self.access_copy.set_saved(access);
-        if let Err(cause) = self.update_access() {
+        self.shared_access.store(Arc::new(access));
+        if let Err(cause) = self.merge_access() {
             error!("credentials that another main server changed are not used here: {cause}");
         }
     }
 
-    fn update_access(&self) -> Result<(), VaultError> {
-        if self.unshared.is_some() && self.access_copy.update(self.access.vault())? {
+    fn merge_access(&self) -> Result<(), VaultError> {
+        let Some(shared) = self.shared_access().filter(|_| self.unshared.is_some()) else {
+            return Ok(());
+        };
+        if self.access.vault().merge_shared(&shared)? {
             self.wake.gauge.notify_one();
         }
         Ok(())
@@ -76,11 +84,11 @@ impl Server {
 
     /// The credentials, if they were changed here. Blocks.
     pub(crate) fn changed_access(&self) -> Option<ChangedAccess> {
-        // Where the disk was full, for example.
-        if let Err(cause) = self.update_access() {
+        if let Err(cause) = self.merge_access() {
+            // Where the disk is full, for example: what was changed before is shared all the same.
             debug!("credentials that another main server changed are not used yet: {cause}");
         }
-        self.access_copy.changed(self.access.vault())
+        self.access.vault().changed_access()
     }
 
     /// Notes when the meetings that wait to be announced were first seen.

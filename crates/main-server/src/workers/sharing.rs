@@ -7,6 +7,7 @@ use std::{
 };
 
 use edge_mirror_base::tasks;
+use edge_mirror_http::access::ChangedAccess;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -15,7 +16,7 @@ use crate::{
     api::nodes,
     error::StateError,
     repository::{ReceivedCalls, StatePresence},
-    server::{ChangedAccess, Server},
+    server::Server,
     state::{
         master_state::MasterCommand,
         shared_calls::{SharedCall, calls_in, calls_text},
@@ -88,6 +89,7 @@ pub(crate) async fn share_access(server: Arc<Server>, stop: CancellationToken) {
             let Some(ChangedAccess { base, text }) = found else {
                 continue;
             };
+            let (base, text) = (base.map(Arc::from), Arc::from(text));
             if let Err(cause) = server.change(MasterCommand::ShareAccess { base, text }).await {
                 debug!("changed credentials can't be saved: {cause}");
             }
