@@ -4,8 +4,10 @@ mod casts;
 mod chinese;
 mod complaint;
 mod demand;
+mod destination;
 mod file;
 mod help;
+mod messages;
 mod operate;
 mod server;
 mod service;
@@ -22,7 +24,9 @@ use edge_mirror_settings::Subnet;
 use crate::terminal::Language;
 pub use casts::CastArgs;
 pub use demand::DemandArgs;
+pub use destination::Destination;
 use file::{CompletedLine, OptionSources};
+pub use messages::{CastCommandArgs, CastsCommandArgs};
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
     MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand, OperateCommand,

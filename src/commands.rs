@@ -1,6 +1,7 @@
 //! Operators' commands for nodes and main servers that run somewhere: one file for each
 //! command. They call servers over HTTP, as everybody else does.
 
+mod casts;
 mod client;
 mod config;
 mod get;
@@ -100,6 +101,8 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Nodes(args) => until(interrupt, nodes::run(&args, language)).await,
         OperateCommand::Meetings(args) => meetings::run(&args, language, interrupt).await,
         OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,
+        OperateCommand::Cast(args) => until(interrupt, casts::send(&args, language)).await,
+        OperateCommand::Casts(args) => casts::list(&args, language, interrupt).await,
         OperateCommand::Config(args) => until(interrupt, config::run(args.what, language)).await,
         OperateCommand::Sync(args) => until(interrupt, sync::run(&args, language)).await,
     }

@@ -39,7 +39,11 @@ fn said(error: &clap::Error, command: &str, language: Language) -> String {
         }
         ErrorKind::InvalidSubcommand => {
             let name = text(ContextKind::InvalidSubcommand);
-            let near = text(ContextKind::SuggestedSubcommand);
+            // The last one is the likeliest.
+            let near = match error.get(ContextKind::SuggestedSubcommand) {
+                Some(ContextValue::Strings(all)) => all.last().cloned().unwrap_or_default(),
+                _ => text(ContextKind::SuggestedSubcommand),
+            };
             suggested(unknown(language, "命令", "command", &name), &near, language)
         }
         ErrorKind::MissingRequiredArgument => {

@@ -8,8 +8,8 @@ use crate::terminal::Language;
 /// Chinese heading, English heading, commands.
 const GROUPS: &[(&str, &str, &[&str])] = &[
     ("运行", "Run", &["node", "master", "demo"]),
-    ("查看", "Look", &["status", "nodes", "meetings", "ready", "verify"]),
-    ("更改", "Change", &["publish", "sync", "config", "token"]),
+    ("查看", "Look", &["status", "nodes", "meetings", "ready", "casts", "verify"]),
+    ("更改", "Change", &["publish", "cast", "sync", "config", "token"]),
     ("下载", "Download", &["get", "bench"]),
     ("安装", "Install", &["install", "uninstall", "completions"]),
 ];

@@ -7,6 +7,7 @@ use edge_mirror_http::tls::TrustPolicy;
 use url::Url;
 
 use super::{
+    messages::{CastCommandArgs, CastsCommandArgs},
     server::{self, ServerUrl},
     units,
 };
@@ -45,6 +46,12 @@ pub enum OperateCommand {
     Meetings(MeetingsArgs),
     /// Tell whether all nodes are ready for a meeting, and which ones are not.
     Ready(ReadyArgs),
+    /// Send a message to programs that listen at nodes.
+    ///
+    /// It is kept until it expires: nodes that are away get it when they return.
+    Cast(CastCommandArgs),
+    /// List messages to nodes, and how far they are on their way.
+    Casts(CastsCommandArgs),
     /// Have a node pull or check a running meeting's package now, and wait for
     /// the result.
     Sync(SyncArgs),

@@ -129,6 +129,14 @@ pub(super) fn cast_batch(text: &str) -> Result<u64, String> {
         .ok_or_else(|| told("请填写 1 到 10000 的整数", "a whole number from 1 to 10000 is needed"))
 }
 
+/// Each is looked up by itself.
+pub(super) fn list_length(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=100).contains(count))
+        .ok_or_else(|| told("请填写 1 到 100 的整数", "a whole number from 1 to 100 is needed"))
+}
+
 pub(super) fn cast_body(text: &str) -> Result<u64, String> {
     quantity::parse_size(text).filter(|size| (1..=65_536).contains(size)).ok_or_else(|| {
         told(

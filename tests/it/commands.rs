@@ -1,5 +1,6 @@
 //! Operators' commands, as an operator runs them, against real servers.
 
+mod casts;
 mod config;
 mod get;
 mod ids;
