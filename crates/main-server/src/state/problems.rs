@@ -133,6 +133,7 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
         found.push(Problem::warning("open_access", json!({})));
     }
     found.extend(decisions(&seen.fleet));
+    found.sort_by_key(|problem| problem.severity);
     found
 }
 
@@ -320,6 +321,12 @@ mod tests {
         let told =
             ["meeting_without_package", "node_unreachable", "disk_nearly_full", "open_access"];
         assert_eq!(all, told);
+        let expiring = || Problem::warning("certificate_doubtful", json!({}));
+        let worst_first = codes(&[&bare], None, |seen| {
+            (seen.fleet.pending, seen.certificate) = (1, vec![expiring()]);
+        });
+        let told = ["meeting_without_package", "certificate_doubtful", "no_nodes", "nodes_pending"];
+        assert_eq!(worst_first, told);
     }
 
     #[test]
