@@ -195,8 +195,8 @@ fn reason(outcome: ChoiceOutcome, explained: &ChoiceExplanation<'_>, overflow: u
                 .to_owned()
         }
         ChoiceOutcome::MainServer => format!(
-            "{}：没有可用的节点拥有会议包，由主控服务器提供 / {}: no node that may be used has the \
-             package, so the main server serves it",
+            "{}：没有可用的节点拥有会议包，由主控服务器提供 / {}: no available node has the package, \
+             so the main server sends it itself",
             rule.0, rule.1
         ),
         ChoiceOutcome::Node => {
@@ -204,17 +204,17 @@ fn reason(outcome: ChoiceOutcome, explained: &ChoiceExplanation<'_>, overflow: u
             let count = free.map_or(0, |tier| tier.candidates.len());
             match free {
                 Some(tier) if tier.tier.beyond_rule => format!(
-                    "{}：其节点均不可用或过忙，从其余 {count} 个节点中按负载选择 / {}: its nodes \
-                     can't be used or are too busy; by load among the others ({count} to choose from)",
+                    "{}：其节点均不可用或过忙，从其余 {count} 个节点中按负载选择 / {}: none of its nodes \
+                     is available, or all are too busy; one of the others ({count}), the less busy first",
                     rule.0, rule.1
                 ),
                 Some(_) => format!(
-                    "{}：按负载选择（共 {count} 个节点） / {}: by load ({count} to choose from)",
+                    "{}：按负载选择（共 {count} 个节点） / {}: one of these nodes ({count}), the less busy first",
                     rule.0, rule.1
                 ),
                 None => format!(
                     "{}：所有节点负载都超过 {overflow}%，按负载在其中选择 / {}: all nodes are above \
-                     {overflow} %; by load among them",
+                     {overflow} %; one of them, the less busy first",
                     rule.0, rule.1
                 ),
             }
