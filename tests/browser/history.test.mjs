@@ -17,8 +17,8 @@ test("who changed what is listed, as it happens and in pages, and as a table", a
   await page.getByText("No changes yet").waitFor();
   await main.activate("m1", "Board", PACKAGE);
   await until("three changes are listed", async () => (await rows.count()) === 3);
-  assert.match(await rows.first().innerText(), /Meeting started: ?m1[^]*127\.0\.0\.1[^]*on the machine itself/);
-  assert.match(await rows.last().innerText(), /Meeting created: ?m1[^]*title: Board/);
+  assert.match(await rows.first().innerText(), /Meeting started: ?Board m1[^]*127\.0\.0\.1[^]*on the machine itself/);
+  assert.match(await rows.last().innerText(), /Meeting created: ?Board m1[^]*title: Board/);
   for (let n = 0; n < 100; n += 1) {
     await fetch(main.url("/api/v1/meetings"), {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ title: `t${n}` }),

@@ -137,6 +137,7 @@ for (const [locale, words] of [["zh-CN", { drained: "已停止引导", none: "0 
     await page.locator(".tile", { hasText: words.none }).getByText(words.drained).waitFor();
     await panel.go(page, "nodes");
     const removals = panel.counted(page, /^DELETE .*\/fleet\/nodes\/hall$/);
+    await row.locator("[data-action=details]").click();
     await row.locator("[data-action=remove]").click();
     await panel.answer(page, "no");
     await row.locator("[data-action=remove]").click();
@@ -146,7 +147,7 @@ for (const [locale, words] of [["zh-CN", { drained: "已停止引导", none: "0 
   });
 }
 
-for (const [locale, words] of [["zh-CN", { to: "站点 3F", why: "已停止引导", gone: "没有保存" }], ["en-US", { to: "site 3F", why: "drained", gone: "nothing was saved" }]]) {
+for (const [locale, words] of [["zh-CN", { to: "站点 3F", why: "已停止引导", gone: "没有保存" }], ["en-US", { to: "site 3F", why: "drained", gone: "Nothing was saved" }]]) {
   test(`rules say where tablets go, and the page why, in ${locale}`, async (stage) => {
     const main = await stage.main();
     await main.create("m1", "Board", PACKAGE);

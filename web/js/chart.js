@@ -43,12 +43,15 @@ export function timeChart({ id, label, series, format, ceiling }) {
   let scale = null;
 
   function draw() {
-    const width = Math.max(240, plot.clientWidth);
+    // It grows with the type, as all of the page.
+    const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+    const width = Math.max(240, plot.clientWidth / unit);
     const values = series.map(({ value }) => samples.map((sample) => value(sample, step)));
     const end = samples.at(-1)?.[0] ?? Math.floor(Date.now() / 1000);
     const top = ceiling(Math.max(1, ...values.flat()));
     scale = {
       width,
+      unit,
       end,
       x: (time) => MARGIN.left + (width - MARGIN.left - MARGIN.right) * (1 - (end - time) / SPAN_S),
       y: (value) => MARGIN.top + (HEIGHT - MARGIN.top - MARGIN.bottom) * (1 - value / top),
@@ -125,8 +128,8 @@ export function timeChart({ id, label, series, format, ceiling }) {
       ...values.map((text, index) => el(`span.chart-key.chart-${index + 1}`, text)),
     ]);
     const right = x > scale.width / 2;
-    readout.style.setProperty("left", right ? "auto" : `${x + 10}px`);
-    readout.style.setProperty("right", right ? `${scale.width - x + 10}px` : "auto");
+    readout.style.setProperty("left", right ? "auto" : `${(x + 10) * scale.unit}px`);
+    readout.style.setProperty("right", right ? `${(scale.width - x + 10) * scale.unit}px` : "auto");
   }
 
   const words = (sample) =>
@@ -138,7 +141,7 @@ export function timeChart({ id, label, series, format, ceiling }) {
   }
 
   plot.onpointermove = (event) => {
-    const x = event.clientX - plot.getBoundingClientRect().left;
+    const x = (event.clientX - plot.getBoundingClientRect().left) / scale.unit;
     const away = ([time]) => Math.abs(scale.x(time) - x);
     const [nearest] = [...shown()].sort((one, other) => away(one) - away(other));
     choose(nearest?.[0] ?? null);

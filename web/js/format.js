@@ -76,16 +76,16 @@ export function ago(time, now) {
 const TWO = "2-digit";
 const MINUTES = { hour: TWO, minute: TWO, hourCycle: "h23" };
 const SECONDS = { ...MINUTES, second: TWO };
-const DAY = { year: "numeric", month: TWO, day: TWO };
-const DATE = { ...SECONDS, ...DAY };
+// With the month in letters where its place is not the same everywhere.
+const day = () => ({ year: "numeric", month: language() === "zh" ? TWO : "short", day: TWO });
 const at = (time, options) => formatter(Intl.DateTimeFormat, options).format(time * 1000);
 
 export const clock = (time, seconds = true) => at(time, seconds ? SECONDS : MINUTES);
-export const date = (time) => at(time, DAY);
-export const dateTime = (time) => (time ? at(time, DATE) : NONE);
+export const date = (time) => at(time, day());
+export const dateTime = (time) => (time ? at(time, { ...SECONDS, ...day() }) : NONE);
 
 // A moment in a sentence: the clock alone while it is today.
 export function moment(time, now) {
-  const day = (seconds) => new Date(seconds * 1000).toDateString();
-  return day(time) === day(now) ? clock(time, false) : dateTime(time).slice(0, -3);
+  const dayOf = (seconds) => new Date(seconds * 1000).toDateString();
+  return dayOf(time) === dayOf(now) ? clock(time, false) : dateTime(time).slice(0, -3);
 }

@@ -9,7 +9,6 @@ import { health } from "./master/health.js";
 import { meetingsView } from "./master/meetings.js";
 import { nodesView } from "./master/nodes.js";
 import { overviewView } from "./master/overview.js";
-import { relayView } from "./master/relay.js";
 import { view } from "./parts.js";
 import { startShell } from "./shell.js";
 import texts from "./texts/master.js";
@@ -75,7 +74,7 @@ startShell({
     { id: "overview", icon: "overview", operators: true, create: overviewView },
     { id: "meetings", icon: "meetings", operators: true, create: meetingsView },
     { id: "nodes", icon: "nodes", operators: true, create: nodesView },
-    { id: "relay", icon: "relay", operators: true, create: relayView },
+    { id: "relay", icon: "relay", operators: true, create: loaded("relay", async () => (await import("./master/relay.js")).relayView) },
     { id: "traffic", icon: "traffic", operators: true, create: loaded("traffic", async () => (await import("./master/traffic.js")).trafficView) },
     { id: "history", icon: "logs", operators: true, create: loaded("history", async () => (await import("./master/history.js")).historyView) },
   ],

@@ -2,6 +2,7 @@
 
 import { notify } from "./dialog.js";
 import { el, setAttribute, setChildren, setHidden, setText } from "./dom.js";
+import { count } from "./format.js";
 import { icon, setIcon } from "./icons.js";
 import { t } from "./i18n.js";
 
@@ -71,9 +72,32 @@ export function facts(look, prefix, names) {
   };
 }
 
+// Filters of a list, of which one is in force, each with how many it lets through. The
+// words are `prefix.NAME`, those of the group `name`.
+export function filterChips(prefix, name, names, changed) {
+  const chips = names.map((name) => el("button.chip", { "data-filter": name, onclick: () => choose(name) }, t(`${prefix}.${name}`), " ", el("span.number")));
+  let chosen = "";
+
+  function choose(name) {
+    chosen = name;
+    for (const chip of chips) setAttribute(chip, "aria-pressed", String(chip.dataset.filter === name));
+  }
+
+  choose(names[0]);
+  for (const chip of chips) chip.addEventListener("click", changed);
+  return {
+    node: el("div.chips", { role: "group", "aria-label": t(name) }, chips),
+    chosen: () => chosen,
+    choose,
+    show(number) {
+      for (const chip of chips) setText(chip.lastChild, count(number(chip.dataset.filter)));
+    },
+  };
+}
+
 // What few want to see: made when it is opened, then kept up to date. `read()`
-// gives name -> text.
-export function disclosed(read) {
+// gives name -> text; `more` stands below it.
+export function disclosed(read, ...more) {
   const panel = el("div.meeting-details", { hidden: true });
   const opener = button(".quiet.disclose", "link", t("details"), {
     "data-action": "details", "aria-expanded": "false", onclick: toggle,
@@ -89,7 +113,7 @@ export function disclosed(read) {
 
   function fill(names) {
     list = facts("facts small", "fact", names);
-    panel.append(list.node);
+    panel.append(list.node, ...more);
     const { sha256 } = list.values;
     if (!sha256) return;
     sha256.classList.add("code");

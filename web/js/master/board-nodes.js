@@ -4,6 +4,7 @@ import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom
 import { ago } from "../format.js";
 import { t } from "../i18n.js";
 import { icon, setIcon } from "../icons.js";
+import { filterChips } from "../parts.js";
 import { listed } from "../texts/shared.js";
 import { nameOf } from "./health.js";
 import { detailOf } from "./readiness.js";
@@ -33,23 +34,14 @@ const ORDERS = {
 
 export function boardNodes(live) {
   let meeting = null;
-  let filter = "all";
   const search = el("input", { type: "search", "aria-label": t("board.search"), placeholder: t("board.search"), oninput: show });
   const order = el("select", { "aria-label": t("board.order"), onchange: show },
     Object.keys(ORDERS).map((name) => el("option", { value: name }, t(`board.order.${name}`))));
-  const chips = Object.keys(FILTERS).map((name) => el("button.chip", {
-    "data-filter": name, "aria-pressed": String(name === filter), onclick: () => choose(name),
-  }, t(`board.filter.${name}`), " ", el("span.number")));
+  const filters = filterChips("board.filter", "board.filter", Object.keys(FILTERS), show);
   const sites = el("div.board-sites");
   const showSites = keyedList(sites, ({ site }) => site, () => siteGroup(live));
   const rest = el("p.small.soft", { role: "status" });
-  const node = el("div", el("div.tools", el("div.chips", { role: "group", "aria-label": t("board.filter") }, chips), order, search), sites, rest);
-
-  function choose(name) {
-    filter = name;
-    for (const chip of chips) setAttribute(chip, "aria-pressed", String(chip.dataset.filter === name));
-    show();
-  }
+  const node = el("div", el("div.tools", filters.node, order, search), sites, rest);
 
   // Those that are not listed as lacking it have it, where all that lack it are listed.
   function nodesOf({ readiness, nodes }) {
@@ -65,9 +57,9 @@ export function boardNodes(live) {
   function show() {
     if (meeting === null) return;
     const all = nodesOf(meeting);
-    for (const chip of chips) setText(chip.lastChild, String(all.filter(FILTERS[chip.dataset.filter]).length));
+    filters.show((name) => all.filter(FILTERS[name]).length);
     const text = search.value.trim().toLowerCase();
-    const wanted = all.filter((node) => FILTERS[filter](node) && `${node.name} ${node.node_id} ${node.site}`.toLowerCase().includes(text));
+    const wanted = all.filter((node) => FILTERS[filters.chosen()](node) && `${node.name} ${node.node_id} ${node.site}`.toLowerCase().includes(text));
     wanted.sort(ORDERS[order.value]);
     const groups = new Map();
     for (const node of wanted) groups.set(node.site, [...(groups.get(node.site) ?? []), node]);

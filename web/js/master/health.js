@@ -11,12 +11,12 @@ export const isRunning = ({ status }) => status === "进行中";
 // Where there are no nodes, that is a problem of its own.
 export const isEverywhere = ({ readiness }) => readiness === null || readiness.total === 0 || readiness.is_ready;
 
-// Known nodes and those that have just come, by id: what is known of each, and
-// what it reports if it is there.
+// Known nodes and those that have just come: what is known of each, and what it reports
+// if it is there.
 export function allNodes({ fleet, nodes }) {
   const all = new Map(fleet.map((known) => [known.id, { id: known.id, known, here: null }]));
   for (const here of nodes) all.set(here.node_id, { known: null, ...all.get(here.node_id), id: here.node_id, here });
-  return [...all.values()].sort((a, b) => a.id.localeCompare(b.id));
+  return [...all.values()];
 }
 
 export const nodePath = (id) => `/api/v1/fleet/nodes/${encodeURIComponent(id)}`;

@@ -8,6 +8,7 @@ import { bytes, count, date, dateTime } from "../format.js";
 import { addTexts, known, t } from "../i18n.js";
 import { button, card, complain, nothing, view } from "../parts.js";
 import texts from "../texts/history.js";
+import { nameOf } from "./health.js";
 
 const PATH = "/api/v1/audit";
 const REFRESH_MS = 5000;
@@ -17,8 +18,8 @@ const PERIODS_MS = 60_000;
 
 addTexts(texts);
 
-export function historyView() {
-  const [days, changes] = [daysCard(), changesCard()];
+export function historyView({ live }) {
+  const [days, changes] = [daysCard(), changesCard(live)];
   const update = () => [days, changes].forEach((part) => part.update());
   return { node: view("history", days.node, changes.node), update };
 }
@@ -78,9 +79,9 @@ function daysOf(periods) {
 
 const dayRow = (day) => el("tr", { "data-day": day.name },
   el("th", { scope: "row" }, day.name),
-  COLUMNS.slice(1).map((name) => el("td", name === "bytes_served" ? bytes(day[name]) : count(day[name]))));
+  COLUMNS.slice(1).map((name) => el("td", { "data-name": t(`days.${name}`) }, name === "bytes_served" ? bytes(day[name]) : count(day[name]))));
 
-function changesCard() {
+function changesCard(live) {
   const rows = el("tbody");
   const table = el("table", { id: "changes" },
     el("thead", el("tr", ["when", "change", "who"].map((name) => el("th", { scope: "col" }, t(`changes.${name}`))))), rows);
@@ -129,7 +130,8 @@ function changesCard() {
     const now = JSON.stringify([changes.map(({ number }) => number), next]);
     if (now === seen) return;
     seen = now;
-    setChildren(rows, changes.map(row));
+    const nameOfSubject = namesIn(changes, live.status);
+    setChildren(rows, changes.map((change) => row(change, nameOfSubject(change))));
     setHidden(table, changes.length === 0);
     none.show(changes.length === 0 ? "changes" : "");
     setHidden(more, next === null);
@@ -145,18 +147,29 @@ function changesCard() {
   };
 }
 
-function row({ number, at, by, action, subject, details }) {
+// Titles of meetings and names of nodes, also of meetings that were deleted since, where the
+// list has their beginning.
+function namesIn(changes, status) {
+  const made = changes.filter(({ details }) => details.title).map(({ subject, details }) => [subject, details.title]);
+  const titles = new Map([...made, ...(status?.meetings ?? []).map(({ id, title }) => [id, title])]);
+  return ({ action, subject }) => {
+    if (action.startsWith("node_")) return status && nameOf(status, subject);
+    return titles.get(subject);
+  };
+}
+
+function row({ number, at, by, action, subject, details }, name) {
   const what = known(`changes.did.${action}`) ? t(`changes.did.${action}`) : action;
   return el("tr", { "data-change": number },
     el("td", el("time", dateTime(at))),
-    el("td", what, subject === null ? null : [" ", foreign(subject, ".strong")], el("div.soft.small", detailsOf(details))),
-    el("td", foreign(by.address), el("div.soft.small", t(`changes.how.${by.how}`))));
+    el("td", what, subject === null ? null : [" ", el("strong", foreign(name || subject)), name && name !== subject ? [" ", foreign(subject, ".code.soft")] : null], el("div.soft.small", detailsOf(details))),
+    el("td", foreign(by.address), " ", el("span.soft.small", t(`changes.how.${by.how}`))));
 }
 
 function detailsOf(details) {
   const entries = Object.entries(details).map(([name, value]) => {
     const label = known(`changes.detail.${name}`) ? t(`changes.detail.${name}`) : name;
-    return t("changes.pair", { name: label, value: valueOf(value) });
+    return t("changes.pair", { name: label, value: name === "sha256" ? `${value.slice(0, 12)}…` : valueOf(value) });
   });
   return entries.join(t("changes.between"));
 }

@@ -10,7 +10,7 @@ import { progress } from "../meter.js";
 import { transfer } from "../pace.js";
 import { badge, button, disclosed, facts, isolated } from "../parts.js";
 import { listed } from "../texts/shared.js";
-import { isRunning } from "./health.js";
+import { isRunning, nameOf } from "./health.js";
 import { detailOf, kindOf, readinessSentence, shareOf } from "./readiness.js";
 import { isReceived, isZip, upload, uploadOf } from "./uploads.js";
 
@@ -50,19 +50,18 @@ export function meetingRow({ live }, { fallback }) {
   let path = "";
 
   const title = foreign("", ".meeting-title");
-  const id = foreign("", ".code.soft");
   const time = foreign("", ".small.soft");
   const state = badge();
   const bar = progress("");
   const under = el("p.small.soft");
-  const figures = facts("meeting-facts", "column", ["size", "files", "nodes"]);
+  const figures = facts("meeting-facts", "column", ["size", "nodes"]);
   const details = disclosed(() => ({
-    sha256: meeting.sha256 ?? "–", bytes: count(meeting.size), created: dateTime(meeting.created_at),
-    begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map(isolated).join(", ") || "–",
+    meeting: meeting.id, files: count(meeting.file_count), bytes: count(meeting.size), sha256: meeting.sha256 ?? "–", created: dateTime(meeting.created_at),
+    begun: dateTime(meeting.started_at), ended: dateTime(meeting.ended_at), nodes: meeting.nodes.map((id) => isolated(nameOf(live.status, id))).join(", ") || "–",
     lacking: meeting.readiness?.lacking.map(lackingNode).join(", ") || "–",
   }));
   const lackingNode = (node) =>
-    `${isolated(node.node_id)} (${listed(t(`readiness.${node.state}`), detailOf(node))})`;
+    `${isolated(nameOf(live.status, node.node_id))} (${listed(t(`readiness.${node.state}`), detailOf(node))})`;
 
   const action = (name, drawing, look = "") => button(`.quiet${look}`, drawing, "", { "data-action": name });
   const buttons = {
@@ -71,7 +70,7 @@ export function meetingRow({ live }, { fallback }) {
   };
   const picker = el("input", { type: "file", accept: ".zip,application/zip", hidden: true, tabindex: "-1", "aria-hidden": "true" });
   const node = el("li.meeting",
-    el("div.meeting-name", title, time, id, details.button),
+    el("div.meeting-name", title, el("div.meeting-sub", time, details.button)),
     el("div.meeting-state", state.node, bar.node, under),
     figures.node,
     el("div.meeting-buttons", Object.values(buttons), picker),
@@ -129,13 +128,12 @@ export function meetingRow({ live }, { fallback }) {
     setAttribute(node, "data-meeting", meeting.id);
     setAttribute(node, "data-state", kind);
     setText(title, name());
+    setAttribute(details.button, "aria-label", `${t("details")}: ${name()}`);
     setText(time, meeting.time);
     setHidden(time, meeting.time === "");
-    setText(id, meeting.id);
     state.show(LOOKS[kind], t(`state.${kind}`));
     figures.show({
       size: bytes(meeting.size),
-      files: count(meeting.file_count),
       nodes: meeting.size === null ? "–" : `${count(meeting.nodes.length)} / ${count(meeting.readiness?.total ?? live.status.nodes.length)}`,
     });
     details.update();

@@ -7,38 +7,66 @@ import { act, ask, notify } from "../dialog.js";
 import { el, foreign, setAttribute, setHidden, setText } from "../dom.js";
 import { ago, count, dateTime, duration, moment } from "../format.js";
 import { t } from "../i18n.js";
-import { badge, button, disclosed, facts, isolated, view } from "../parts.js";
+import { badge, button, disclosed, facts, filterChips, isolated, titleOf } from "../parts.js";
 import { listed } from "../texts/shared.js";
 import { foundList } from "../views/found.js";
 import { admission, allNodes, isRunning, nodePath } from "./health.js";
 import { keyCard } from "./key.js";
 import { pendingCard } from "./pending.js";
+import { detailOf } from "./readiness.js";
 import { rulesCard } from "./rules.js";
 
 const FIGURES = ["load", "redirects", "packages", "heard"];
 const LOOKS = {
-  reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"],
+  reachable: ["good", "good"], unreachable: ["error", "error"], asking: ["wait", "none"], bare: ["wait", "none"],
   silent: ["error", "error"], awaited: ["wait", "none"], drained: ["pause", "none"],
+  failing: ["error", "error"], wrong: ["error", "error"],
 };
+const TROUBLE = ["silent", "unreachable", "failing", "wrong"];
+const FILTERS = {
+  all: () => true,
+  trouble: ({ kind }) => TROUBLE.includes(kind),
+  lacking: ({ held, wanted, here }) => here !== null && held < wanted,
+  drained: ({ kind }) => kind === "drained",
+};
+const ORDERS = {
+  state: (a, b) => TROUBLE.includes(b.kind) - TROUBLE.includes(a.kind) || byName(a, b),
+  name: (a, b) => byName(a, b),
+  site: (a, b) => compare(siteOf(a), siteOf(b)) || byName(a, b),
+  load: (a, b) => (b.here?.downloads ?? -1) - (a.here?.downloads ?? -1) || byName(a, b),
+};
+const { compare } = new Intl.Collator(undefined, { numeric: true });
+const byName = (a, b) => compare(a.name, b.name) || compare(a.id, b.id);
 
 export function nodesView({ live }) {
+  let all = [];
+  const filters = filterChips("filter", "filter.name", Object.keys(FILTERS), () => list.narrowed());
+  const order = el("select", { "aria-label": t("board.order"), onchange: () => list.narrowed() },
+    Object.keys(ORDERS).map((name) => el("option", { value: name }, t(`order.${name}`))));
   const list = foundList({
     of: "nodes",
-    columns: ["node", "state", ...FIGURES],
+    columns: ["node", "state", ...FIGURES, "actions"],
     row: () => nodeRow(live),
-    wanted: () => allNodes(live.status).sort((a, b) => isLost(b) - isLost(a)),
-    all: () => allNodes(live.status).length,
+    wanted: () => all.filter(FILTERS[filters.chosen()]).sort(ORDERS[order.value]),
+    all: () => all.length,
     why: () => ["nodes", { rule: admission(live.status) }],
     changed: () => list.update(),
     textOf: (node) => [node.id, (node.here ?? node.known).address, node.known?.name, whereOf(node)].join(" "),
   });
-  const tools = el("div.tools", list.search);
+  const tools = el("div.tools", filters.node, order, list.search);
   const key = keyCard();
   const pending = pendingCard(live);
   const rules = rulesCard(live);
+  // They stand below all the nodes.
+  const jump = (card, words) => button(".quiet", "down", t(words), { onclick: () => {
+    card.scrollIntoView();
+    card.querySelector("button").focus({ preventScroll: true });
+  } });
 
   function update() {
     if (live.status === null) return;
+    all = nodesOf(live.status);
+    filters.show((name) => all.filter(FILTERS[name]).length);
     list.update();
     setHidden(tools, list.search.hidden);
     pending.update();
@@ -47,7 +75,8 @@ export function nodesView({ live }) {
   }
 
   return {
-    node: view("nodes",
+    node: el("div.view",
+      el("div.view-head", titleOf("nodes"), el("div.buttons", jump(rules.node, "rules.name"), jump(key.node, "key.name"))),
       pending.node,
       tools,
       list.node,
@@ -58,17 +87,36 @@ export function nodesView({ live }) {
   };
 }
 
+// All nodes, each with its state and how many of the packages that are wanted it has.
+function nodesOf(status) {
+  const running = status.meetings.filter((meeting) => isRunning(meeting) && meeting.size !== null);
+  const failures = new Map();
+  for (const meeting of status.meetings) {
+    for (const lacking of meeting.readiness?.lacking ?? []) {
+      if (lacking.state === "failing") failures.set(lacking.node_id, { meeting, lacking });
+    }
+  }
+  return allNodes(status).map((node) => {
+    const held = running.filter(({ id }) => node.here?.packages.includes(id)).length;
+    const failure = failures.get(node.id) ?? null;
+    const seen = { ...node, name: node.known?.name || node.id, held, wanted: running.length, failure };
+    return { ...seen, kind: kindOf(seen) };
+  });
+}
+
 // A known node that is there is shown by what it reports, another by what is
 // known of it.
-function kindOf({ known, here }) {
+function kindOf({ known, here, failure, held, wanted }) {
   // It may be switched off.
   if (known?.drained) return "drained";
   if (!here) return known.state === "silent" ? "silent" : "awaited";
-  return here.reachable === null ? "asking" : here.reachable ? "reachable" : "unreachable";
+  if (here.reachable === null) return "asking";
+  if (!here.reachable) return "unreachable";
+  if (here.wrong_packages.length > 0) return "wrong";
+  if (failure !== null) return "failing";
+  // Tablets are sent there only for what it has.
+  return wanted > 0 && held === 0 ? "bare" : "reachable";
 }
-
-// Those stand first.
-const isLost = (node) => ["silent", "unreachable"].includes(kindOf(node));
 
 function nodeRow(live) {
   let node = null;
@@ -78,13 +126,14 @@ function nodeRow(live) {
   const state = badge();
   const why = el("p.small.soft");
   const figures = facts("meeting-facts", "column", FIGURES);
-  const details = disclosed(() => detailsOf(node, live));
   const edit = button(".quiet", "config", t("node.edit"), { "data-action": "edit", onclick: editNode });
-  const remove = button(".quiet.danger", "remove", t("node.remove"), { "data-action": "remove", onclick: askToRemove });
+  const remove = button(".danger", "remove", t("node.remove"), { "data-action": "remove", onclick: askToRemove });
+  const details = disclosed(() => detailsOf(node, live), remove);
   const row = el("li.meeting.node-row",
-    el("div.meeting-name", name, address, place, el("div.node-buttons", details.button, edit, remove)),
+    el("div.meeting-name", name, el("div.meeting-sub", address, place)),
     el("div.meeting-state", state.node, why),
     figures.node,
+    el("div.node-buttons", edit, details.button),
     details.panel);
 
   async function editNode() {
@@ -95,41 +144,42 @@ function nodeRow(live) {
   }
 
   async function askToRemove() {
-    const { id, known } = node;
+    const { id } = node;
     const yes = await ask({
-      title: t("node.remove.title"), name: known.name || id, lines: [t("node.remove.what")],
+      title: t("node.remove.title"), name: node.name, lines: [t("node.remove.what")],
       yes: t("node.remove"), dangerous: true,
     });
     if (yes) await act(remove, () => call("DELETE", nodePath(id)), t("node.removed"));
   }
 
+  function reason() {
+    const { kind, known, held, wanted, failure } = node;
+    const has = wanted === 0 ? "idle" : held < wanted ? "some" : "all";
+    if (kind === "failing") return t("reach.failing.why", { title: isolated(failure.meeting.title || failure.meeting.id), why: detailOf(failure.lacking) });
+    const since = known?.last_seen ? moment(known.last_seen, live.now()) : "";
+    return t(kind === "reachable" ? `reach.has.${has}` : `reach.${kind}.why`, { since });
+  }
+
   function update(fresh) {
     node = fresh;
-    const { id, known, here } = node;
-    const kind = kindOf(node);
-    const running = live.status.meetings.filter((meeting) => isRunning(meeting) && meeting.size !== null);
-    const held = running.filter((meeting) => here?.packages.includes(meeting.id)).length;
+    const { id, known, here, kind, held, wanted } = node;
     const where = whereOf(node);
     setAttribute(row, "data-node", id);
     setAttribute(row, "data-state", kind);
-    setText(name, known?.name || id);
+    setText(name, node.name);
     setText(address, (here ?? known).address);
     setText(place, where);
     setHidden(place, !where);
     // A node that came this second is not saved yet.
     setHidden(edit, !known);
     setHidden(remove, !known);
-    // Tablets are sent there only for what it has.
-    const has = running.length === 0 ? "idle" : held === 0 ? "bare" : held < running.length ? "some" : "all";
-    const isWrong = here?.wrong_packages.length > 0;
-    const isBare = kind === "reachable" && has === "bare";
-    state.show(isBare ? LOOKS.asking : isWrong ? LOOKS.unreachable : LOOKS[kind], t(`reach.${isBare ? "bare" : kind}`));
-    const since = known?.last_seen ? moment(known.last_seen, live.now()) : "";
-    setText(why, t(kind === "reachable" ? `reach.has.${isWrong ? "wrong" : has}` : `reach.${kind}.why`, { since }));
+    for (const control of [edit, details.button, remove]) setAttribute(control, "aria-label", `${control.lastChild.textContent}: ${node.name}`);
+    state.show(LOOKS[kind], t(`reach.${kind}`));
+    setText(why, reason());
     figures.show({
       load: here ? count(here.downloads) : "–",
       redirects: here ? count(here.redirects) : "–",
-      packages: here && running.length ? `${count(held)} / ${count(running.length)}` : "–",
+      packages: here && wanted ? `${count(held)} / ${count(wanted)}` : "–",
     });
     tick();
   }

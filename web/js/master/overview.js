@@ -77,7 +77,9 @@ export function overviewView({ live }) {
       : cut ? t("tile.cut", { n: cut })
       : drained ? t("tile.drained", { n: drained }) : t(all.length > 0 ? "tile.heard" : "empty.nodes");
     tiles.nodes.show(t("tile.reached"), `${count(reached)} / ${count(all.length)}`, below, silent ? "error" : cut ? "warning" : null);
-    tiles.traffic.show(t("total.redirects"), count(traffic.redirects), t("tile.own", { n: traffic.own_downloads }));
+    const failed = traffic.refused_downloads;
+    tiles.traffic.show(t("total.redirects"), count(traffic.redirects),
+      listed(t("tile.own", { n: traffic.own_downloads }), failed && t("tile.failed", { n: failed })));
     tiles.storage.show(t("storage.name"), bytes(storage.used), t("storage.free", { free: bytes(storage.free) }));
   }
 
@@ -91,6 +93,7 @@ export function overviewView({ live }) {
       main_servers: count(servers),
       node_key: t(asked ? "key.on" : "key.off"),
     });
+    setHidden(about.values.main_servers.closest("div"), servers === 1);
   }
 
   return {

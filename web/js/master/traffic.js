@@ -11,6 +11,9 @@ import { nameOf } from "./health.js";
 
 const TOTALS = ["redirects", "own_downloads", "refused_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
+// The rest is shown when it is asked for, or counted together.
+const ROWS = 15;
+const SHARES = 12;
 
 const nameFor = (status, node) => (node === null ? t("here") : nameOf(status, node));
 
@@ -32,13 +35,15 @@ export function trafficView({ live }) {
     ceiling,
   });
   const totals = facts("card totals", "total", TOTALS);
-  const shares = el("ul.shares", { id: "shares" });
-  const showShares = keyedList(shares, ({ node }) => node ?? "", () => shareEntry());
+  const list = el("ul.shares", { id: "shares" });
+  const showShares = keyedList(list, ({ key }) => key, () => shareEntry());
   const noShares = nothing("traffic");
   const rows = el("tbody");
   const table = el("table", { id: "recent" },
     el("thead", el("tr", ["time", "title", "target"].map((name) => el("th", { scope: "col" }, t(`column.${name}`))))), rows);
   const noRecent = nothing("download");
+  let most = ROWS;
+  const more = el("button.button.quiet", { id: "more", onclick: showAll });
   const refusals = el("tbody");
   const refused = card("refused.title", t("refused.title"), el("p.soft", t("refused.what")),
     el("table", { id: "refused" },
@@ -54,11 +59,17 @@ export function trafficView({ live }) {
     const { traffic, nodes, recent, refused_downloads: failed, storage } = status;
     for (const name of TOTALS) totals.show({ [name]: name === "bytes_served" ? bytes(traffic[name]) : count(traffic[name]) });
 
-    const all = [...nodes.map(({ node_id: node, redirects: n }) => ({ node, n })), { node: null, n: traffic.own_downloads }].filter(({ n }) => n > 0);
-    const sum = all.reduce((total, { n }) => total + n, 0);
-    showShares(all.sort((a, b) => b.n - a.n).map((share) => ({ ...share, sum, name: nameFor(status, share.node) })));
-    noShares.show(all.length === 0 ? "shares" : "");
-    showOnce(table, recent, showRecent);
+    const shares = [...nodes.map(({ node_id: node, redirects: n }) => ({ node, n })), { node: null, n: traffic.own_downloads }].filter(({ n }) => n > 0);
+    shares.sort((a, b) => b.n - a.n);
+    const sum = shares.reduce((total, { n }) => total + n, 0);
+    const named = shares.slice(0, SHARES).map(({ node, n }) => ({ key: node === null ? "here" : ` ${node}`, n, sum, name: nameFor(status, node) }));
+    const others = shares.slice(SHARES);
+    const rest = { key: "rest", n: others.reduce((total, { n }) => total + n, 0), sum, name: t("shares.others", { n: others.length }) };
+    showShares(others.length > 0 ? [...named, rest] : named);
+    noShares.show(shares.length === 0 ? "shares" : "");
+    showOnce(table, recent.slice(0, most), showRecent);
+    setHidden(more, recent.length <= most);
+    setText(more, t("recent.more", { n: recent.length - most }));
     setHidden(refused, failed.length === 0);
     showOnce(refused, failed, showRefused);
     setHidden(table, recent.length === 0);
@@ -69,6 +80,12 @@ export function trafficView({ live }) {
     setText(diskText, text);
     setText(path, storage.path);
     disk.update({ share: free === null ? 0 : used / Math.max(1, used + free), text, tone: free !== null && free < LOW_DISK ? "warning" : null });
+  }
+
+  function showAll() {
+    most = Infinity;
+    update();
+    table.querySelector(`tbody > :nth-child(${ROWS})`).scrollIntoView({ block: "center" });
   }
 
   const title = (id) => live.status.meetings.find((meeting) => meeting.id === id)?.title || id;
@@ -94,9 +111,9 @@ export function trafficView({ live }) {
       named("traffic.chart", chart.node),
       totals.node,
       el("div.halves",
-        named("shares.title", shares, noShares.node),
+        named("shares.title", list, noShares.node),
         card("storage-title", t("storage.name"), disk.node, diskText, path)),
-      named("recent.title", table, noRecent.node), refused),
+      refused, named("recent.title", table, noRecent.node, more)),
     update,
   };
 }
@@ -114,11 +131,11 @@ function shareEntry() {
   const number = el("strong");
   const share = el("span.soft");
   let bar = null;
-  const node = el("li.gauge", el("p.gauge-words", name, share, number));
+  const node = el("li.gauge", name, number, share);
   return {
     node,
     update({ name: text, n, sum }) {
-      if (bar === null) node.append((bar = meter(text)).node);
+      if (bar === null) name.after((bar = meter(text)).node);
       setText(name, text);
       setText(number, count(n));
       setText(share, percent(n / sum));

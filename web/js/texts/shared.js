@@ -14,7 +14,7 @@ export default {
     lead: ["查看处理办法", "What to do"],
     problems: ["问题和处理办法", "Problems and what to do"],
     others: ["另有 {n} 个问题。", " {n:more problem}."],
-    rest: ["还有 {n} 个问题没有列出。", "{n:more problem} not listed."],
+    rest: ["再显示 {n} 个问题", "Show {n:more problem}"],
     idle: ["一切正常，目前没有进行中的会议。", "All is well. No meeting is running."],
   },
   "other.language": ["English", "中文"],

@@ -8,8 +8,8 @@ import { icon, setIcon } from "../icons.js";
 import { known, t } from "../i18n.js";
 import { isolated } from "../parts.js";
 
-// More of them than that help nobody; the meetings' view has them all.
-const SHOWN = 6;
+// The rest is shown when it is asked for: more of them would push everything else away.
+const SHOWN = 3;
 
 // `good(status)`: the sentence without problems. `more(status)`: numbers beside
 // it, not read aloud. `extra(problem)`: what stands below it, or null. `home`:
@@ -20,7 +20,8 @@ export function healthView({ live }, { good, more, home, extra }) {
   const numbers = el("p.soft.small", { id: "health-more" });
   const lead = el("a.button.quiet", { href: `#/${home}` }, t("health.lead"), icon("link"));
   const list = el("ul.problems", { id: "problems", "aria-label": t("health.problems") });
-  const rest = el("p.soft.small");
+  let most = SHOWN;
+  const rest = el("button.button.quiet", { id: "more-problems", onclick: showAll });
   const summary = el("div.health", { "data-tone": "none" }, drawn, el("div.health-words", sentence, numbers), lead);
   const show = keyedList(list, keyOf, () => problemEntry(live, extra));
 
@@ -40,9 +41,16 @@ export function healthView({ live }, { good, more, home, extra }) {
     setText(numbers, stale ? "" : more(status));
     setHidden(list, view !== home || problems.length === 0);
     setHidden(lead, view === home || problems.length === 0);
-    const left = view === home ? problems.length - SHOWN : 0;
-    setText(rest, left > 0 ? t("health.rest", { n: left }) : "");
-    if (view === home) show(problems.slice(0, SHOWN));
+    const left = view === home ? problems.length - most : 0;
+    setHidden(rest, left <= 0);
+    setText(rest, t("health.rest", { n: left }));
+    if (view === home) show(problems.slice(0, most));
+  }
+
+  function showAll() {
+    most = Infinity;
+    update(document.body.dataset.view);
+    list.children[SHOWN]?.querySelector("a, summary")?.focus({ preventScroll: true });
   }
 
   return {

@@ -1,11 +1,10 @@
 // The node's meetings: filtered here, found by found.js, a row each
 // (meeting-row.js).
 
-import { el, setAttribute, setHidden, setText } from "../dom.js";
-import { count } from "../format.js";
-import { locale, t } from "../i18n.js";
+import { el, setHidden } from "../dom.js";
+import { locale } from "../i18n.js";
 import { isReady, isUnderWay } from "../node-health.js";
-import { view } from "../parts.js";
+import { filterChips, view } from "../parts.js";
 import { foundList } from "./found.js";
 import { meetingRow } from "./meeting-row.js";
 
@@ -19,30 +18,19 @@ const FILTERS = {
 
 export function meetingsView(context) {
   const { live } = context;
-  let filter = "all";
   let order = [];
   let orderOf = "";
 
-  const filters = Object.keys(FILTERS).map((name) => {
-    const number = el("span.number");
-    const choose = () => {
-      filter = name;
-      list.narrowed();
-    };
-    const chip = el("button.chip", { "data-filter": name, onclick: choose }, t(`filter.${name}`), " ", number);
-    return { name, chip, number };
-  });
+  const filters = filterChips("filter", "filter.name", Object.keys(FILTERS), () => list.narrowed());
   const list = foundList({
     columns: ["title", "state", "size", "downloads", "served"],
     row: () => meetingRow(context, list.search),
-    wanted: () => inOrder(live.status.meetings).filter(FILTERS[filter]),
+    wanted: () => inOrder(live.status.meetings).filter(FILTERS[filters.chosen()]),
     all: () => live.status.meetings.length,
     why: () => (live.status.connected ? "none" : "unknown"),
     changed: update,
   });
-  const tools = el("div.tools",
-    el("div.chips", { role: "group", "aria-label": t("filter.name") }, filters.map(({ chip }) => chip)),
-    list.search);
+  const tools = el("div.tools", filters.node, list.search);
 
   // By what stays: rows must not jump about while packages come and fail.
   // Sorting thousands takes a while and is mostly not needed.
@@ -61,10 +49,7 @@ export function meetingsView(context) {
     if (live.status === null) return;
     if (event === "shown") linked();
     const { meetings } = live.status;
-    for (const { name, chip, number } of filters) {
-      setText(number, count(meetings.filter(FILTERS[name]).length));
-      setAttribute(chip, "aria-pressed", String(name === filter));
-    }
+    filters.show((name) => meetings.filter(FILTERS[name]).length);
     setHidden(tools, meetings.length === 0);
     list.update();
   }
@@ -74,7 +59,7 @@ export function meetingsView(context) {
     const id = location.hash.match(/^#\/meetings\/(.+)$/)?.[1];
     if (!id) return;
     history.replaceState(null, "", "#/meetings");
-    filter = "all";
+    filters.choose("all");
     list.search.value = decodeURIComponent(id);
   }
 
