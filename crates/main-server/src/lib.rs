@@ -355,6 +355,7 @@ async fn open(
         let (changes, queue) = ChangeQueue::new();
         let (casts, cast_queue) = CastQueue::new();
         let (records, cast_records) = (repository.reader(), repository.reader());
+        let node_casts = repository.reader();
         let is_shared = repository.is_remote();
         let options = ServerOptions {
             data,
@@ -363,6 +364,7 @@ async fn open(
             records,
             casts,
             cast_records,
+            node_casts,
             relay_key,
             is_shared,
         };

@@ -18,7 +18,7 @@ mod pieces;
 mod relay;
 mod sharing;
 
-pub(crate) use cast_outbox::CastOutbox;
+pub(crate) use cast_outbox::{CastOutbox, NamedPlace};
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
@@ -124,8 +124,9 @@ pub(crate) struct Server {
     changes: ChangeQueue,
     pub(crate) casts: CastQueue,
     pub(crate) cast_outbox: CastOutbox,
-    /// The kept casts.
+    /// The kept casts, for operators; and for nodes, which wait for no search.
     pub(crate) cast_records: StateReader,
+    pub(crate) node_casts: StateReader,
     data: PathBuf,
     known: ArcSwap<KnownNodes>,
     rules: ArcSwap<RoutingRules>,
@@ -161,6 +162,7 @@ pub(crate) struct ServerOptions {
     pub(crate) records: StateReader,
     pub(crate) casts: CastQueue,
     pub(crate) cast_records: StateReader,
+    pub(crate) node_casts: StateReader,
     pub relay_key: RelayKey,
     /// Other main servers may use the same database.
     pub(crate) is_shared: bool,
@@ -204,7 +206,7 @@ impl Server {
         options: ServerOptions,
     ) -> Self {
         let ServerOptions { data, announce_timeout, live, relay_key, is_shared, .. } = options;
-        let ServerOptions { records, casts, cast_records, .. } = options;
+        let ServerOptions { records, casts, cast_records, node_casts, .. } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
@@ -242,6 +244,7 @@ impl Server {
             casts,
             cast_outbox: CastOutbox::default(),
             cast_records,
+            node_casts,
             data,
             known: ArcSwap::from_pointee(state.nodes),
             rules: ArcSwap::new(state.routing),

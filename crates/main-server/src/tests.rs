@@ -65,10 +65,15 @@ impl TestMaster {
     }
 
     async fn restarted(self) -> Self {
+        Self::in_folder(self.stopped().await, LONG).await
+    }
+
+    /// Stops it, and returns its folder.
+    async fn stopped(self) -> TempDir {
         let Self { folder, master, client } = self;
         drop(client);
         assert!(master.shut_down(GRACE).await);
-        Self::in_folder(folder, LONG).await
+        folder
     }
 
     fn url(&self, path: &str) -> String {

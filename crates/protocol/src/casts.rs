@@ -15,7 +15,8 @@ pub const PATH: &str = "/api/v1/nodes/casts";
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct CastAnswer {
-    /// The sequence of the numbers; another one begins when a main server is restored.
+    /// The name of the sequence. It changes when a main server begins to save casts; who names
+    /// an earlier one goes on where it was.
     pub stream: String,
     pub after: u64,
     pub casts: Vec<DeliveredCast>,

@@ -178,19 +178,18 @@ pub(crate) async fn create(
     if is_list {
         return Ok((StatusCode::CREATED, WrittenJson::new(&sent(added))).into_response());
     }
-    let cast = match added.first() {
-        Some(cast) => cast,
-        None => server.cast(&added.id()).await?,
+    let cast = match (added.first(), added.receipts.first()) {
+        (None, Some(receipt)) => server.cast(&receipt.id).await?,
+        (cast, _) => cast.ok_or_else(RequestError::stopping)?,
     };
     let view = WrittenJson::new(&CastView::new(&cast, UnixMillis::now()));
     Ok((StatusCode::CREATED, view).into_response())
 }
 
-fn sent(AddedCasts { stream, receipts, .. }: AddedCasts) -> SentCasts {
-    let casts = receipts.into_iter().map(|receipt| SentCast {
-        id: CastId { stream: stream.clone(), seq: receipt.seq }.to_string(),
-        repeated: receipt.repeated,
-    });
+fn sent(AddedCasts { receipts, .. }: AddedCasts) -> SentCasts {
+    let casts = receipts
+        .into_iter()
+        .map(|receipt| SentCast { id: receipt.id.to_string(), repeated: receipt.repeated });
     SentCasts { casts: casts.collect() }
 }
 

@@ -2,21 +2,26 @@
 //!
 //! A node that waits (`Prefer: wait`, RFC 7240) is answered as soon as there is a cast for
 //! it. That it asks for what comes after a number says that it has everything before on
-//! disk. It has to be an accepted node that names itself, as for whom to pull packages from.
+//! disk. It has to be an accepted node that names itself, as for whom to pull packages from,
+//! and to ask from where it registered: casts to others are none of its business.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use edge_mirror_http::wire::ApiQuery;
 use serde::Deserialize;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::status::{accepted_node, preferred_wait};
-use crate::{refusal::RequestError, server::Server, state::casts::CastSelection};
+use crate::{
+    refusal::RequestError,
+    server::{NamedPlace, Server},
+    state::casts::CastSelection,
+};
 
 /// Longest wait for the first look into the database.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -37,76 +42,69 @@ pub(crate) async fn for_node(
     request: Request,
 ) -> Result<Response, RequestError> {
     let (parts, _) = request.into_parts();
-    let node_id = accepted_node(&server, &parts).await.ok_or(RequestError::NoNode)?;
-    // The place of each is saved.
-    if server.known().get(&node_id).is_none() {
-        return Err(RequestError::NoNode);
-    }
+    let node_id: Arc<str> = addressed_node(&server, &parts).await?.into();
     let wait = preferred_wait(&parts.headers);
     // They keep hyper's buffer in memory.
     drop(parts);
     let ends = Instant::now() + wait.unwrap_or(Duration::ZERO);
-    let mut news = server.cast_outbox.subscribe();
-    let stream = known_stream(&server, &mut news).await?;
-    let is_at_place = *position.stream == *stream;
-    let begun = if is_at_place { i64::try_from(position.after).unwrap_or_default() } else { 0 };
-    // One that is further than is known here may have been at another main server, or the
-    // casts were set back: it gets again what it has, and passes by that.
-    let begun = begun.min(server.cast_outbox.head().map_or(0, |(_, head)| head));
-    if is_at_place {
-        server.cast_outbox.cursors().note_received(&node_id, &stream, begun);
-    }
+    let ready = tokio::time::timeout(START_PATIENCE, server.cast_outbox.ready()).await;
+    ready.map_err(|_| RequestError::RecordsUnavailable("no casts were read yet".to_owned()))?;
+    let after = i64::try_from(position.after).unwrap_or_default();
+    let place = NamedPlace { stream: position.stream.into(), after };
     let permit = wait.and_then(|_| server.cast_outbox.waiting.try_acquire().ok());
-    let mut after = begun;
-    let found = loop {
-        news.borrow_and_update();
-        let found = server.casts_after(&node_id, &stream, after).await?;
-        // One that was elsewhere learns at once where it is.
-        if !found.texts.is_empty() || !is_at_place || permit.is_none() {
-            break found;
-        }
-        after = found.after;
-        // There may be more behind what the database had.
-        if server.cast_outbox.head().is_some_and(|(_, head)| after < head) {
-            continue;
-        }
-        tokio::select! {
-            changed = news.changed() => if changed.is_err() { break found },
-            () = tokio::time::sleep_until(ends) => break found,
-            () = server.closing.cancelled() => break found,
-        }
-    };
+    let found = next_casts(&server, &node_id, place, permit.as_ref().map(|_| ends)).await?;
     if !found.texts.is_empty() {
-        server.cast_outbox.cursors().note_sent(&node_id, &stream, found.after);
+        server.cast_outbox.cursors().note_sent(&node_id, found.after);
     }
-    let mut answer = answer(&stream, &found);
+    let mut answer = answer(&found);
     if permit.is_some() {
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
     Ok(answer)
 }
 
-/// The sequence of casts; after a start it takes a moment to be known.
-async fn known_stream(
+/// The node that a request names, if it comes from there.
+async fn addressed_node(server: &Server, parts: &Parts) -> Result<String, RequestError> {
+    let node_id = accepted_node(server, parts).await.ok_or(RequestError::NoNode)?;
+    // The place of each is saved.
+    let known = server.known().get(&node_id).map(|node| node.client);
+    let known = known.ok_or(RequestError::NoNode)?;
+    let here = server.registry().client_of(&node_id, server.clock.now());
+    let caller = server.access.caller(parts).address.to_canonical();
+    (here.unwrap_or(known) == caller).then_some(node_id).ok_or(RequestError::NoNode)
+}
+
+/// The next casts for a node, or none at the end of its wait.
+async fn next_casts(
     server: &Server,
-    news: &mut watch::Receiver<i64>,
-) -> Result<Arc<str>, RequestError> {
-    let waiting = async {
-        loop {
-            news.borrow_and_update();
-            match server.cast_outbox.head() {
-                Some((stream, _)) => return Some(stream),
-                None => news.changed().await.ok()?,
-            }
+    node_id: &Arc<str>,
+    mut place: NamedPlace,
+    ends: Option<Instant>,
+) -> Result<CastSelection, RequestError> {
+    // One that was elsewhere learns at once where it is.
+    let mut waits_until = ends.filter(|_| server.cast_outbox.has_name(&place.stream));
+    loop {
+        let after = server.cast_place(node_id, &place).await?;
+        let found = server.casts_after(node_id, after).await?;
+        let Some(ends) = waits_until.filter(|_| found.texts.is_empty()) else { return Ok(found) };
+        place = NamedPlace { stream: found.stream, after: found.after };
+        // There may be more behind what the database had.
+        let Some(waiter) = server.cast_outbox.wait(node_id, found.after) else { continue };
+        tokio::select! {
+            () = waiter.woken() => {}
+            () = tokio::time::sleep_until(ends) => waits_until = None,
+            () = server.closing.cancelled() => waits_until = None,
         }
-    };
-    let waited = tokio::time::timeout(START_PATIENCE, waiting).await.ok().flatten();
-    waited.ok_or_else(|| RequestError::RecordsUnavailable("no casts were read yet".to_owned()))
+        if let Some(after) = waiter.place() {
+            place.after = after;
+        }
+    }
 }
 
 /// A `CastAnswer` of texts that are JSON already.
-fn answer(stream: &str, found: &CastSelection) -> Response {
-    let mut body = format!("{{\"stream\":\"{stream}\",\"after\":{},\"casts\":[", found.after);
+fn answer(found: &CastSelection) -> Response {
+    let CastSelection { stream, after, .. } = found;
+    let mut body = format!("{{\"stream\":\"{stream}\",\"after\":{after},\"casts\":[");
     for (place, text) in found.texts.iter().enumerate() {
         if place > 0 {
             body.push(',');

@@ -3,8 +3,10 @@
 //! a transaction to its end, so that the order of numbers is the order of transactions.
 
 pub(super) mod following;
+mod removal;
 mod rows;
 pub(super) mod schema;
+mod streams;
 
 use std::sync::Arc;
 
@@ -33,25 +35,20 @@ pub(super) use rows::{read_one, read_page};
 
 /// Locks the row; nothing else changes.
 const LOCK_HEAD: &str =
-    "UPDATE edge_mirror_cast_head SET seq = seq RETURNING stream, seq, casts, bytes";
+    "UPDATE edge_mirror_cast_head SET seq = seq RETURNING stream, seq, casts, bytes, changes";
 const UPDATE_HEAD: &str = "UPDATE edge_mirror_cast_head SET seq = $1, casts = $2, bytes = $3";
 const CANCEL: &str = "UPDATE edge_mirror_cast SET cancelled_at = $1, change = (SELECT changes + 1 FROM edge_mirror_cast_head) WHERE seq = $2 AND stream = $3 AND cancelled_at = 0 AND expires_at > $1";
 const COUNT_CHANGE: &str = "UPDATE edge_mirror_cast_head SET changes = changes + 1";
-/// A cast is settled once it has expired or was cancelled: nobody gets it any more.
-const DELETE_OLD: &str = "DELETE FROM edge_mirror_cast WHERE (cancelled_at > 0 AND cancelled_at < $1) OR expires_at < $1";
-const DELETE_SETTLED: &str = "DELETE FROM edge_mirror_cast WHERE seq IN (SELECT seq FROM edge_mirror_cast WHERE cancelled_at > 0 OR expires_at <= $1 ORDER BY seq LIMIT $2)";
-const DELETE_AUDIENCES: &str = "DELETE FROM edge_mirror_cast_audience WHERE name NOT IN (SELECT DISTINCT audience FROM edge_mirror_cast)";
-const COUNT: &str =
-    "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM edge_mirror_cast";
 
-/// Nodes and gaps of which nothing was heard for so long that no cast is kept from then.
-const DELETE_OLD_CURSORS: &str = "DELETE FROM edge_mirror_cast_cursor WHERE at < $1";
-const DELETE_OLD_GAPS: &str = "DELETE FROM edge_mirror_cast_gap WHERE through < (SELECT COALESCE(MIN(seq), 0) FROM edge_mirror_cast)";
-
-/// Of what may be kept, in percent: above the first figure, settled casts make room until
-/// the second one.
-const HIGH_WATER_PERCENT: u64 = 90;
-const LOW_WATER_PERCENT: u64 = 80;
+/// Statements that run with each cast, or for each node that was away.
+#[cfg(test)]
+pub(super) const FREQUENT_STATEMENTS: &[&str] = &[
+    CANCEL,
+    removal::DELETE_SETTLED,
+    following::SELECT_CANCELLED,
+    following::SELECT_FOR_ALL,
+    following::SELECT_FOR_NODE,
+];
 
 /// The way to the casts.
 #[derive(Debug)]
@@ -59,6 +56,9 @@ pub(crate) struct CastRepository {
     database: StateDatabase,
     /// None before the first use, and after an error.
     connection: Option<AnyConnection>,
+    /// The last number that the connection has saved; None: it gives the sequence another
+    /// name first.
+    number: Option<i64>,
     /// Of the state that they belong to.
     generation: i64,
     write_lock: WriteLock,
@@ -91,6 +91,31 @@ pub(crate) type CastOutcome = Result<Vec<CastReceipt>, CastRefusal>;
 pub(crate) struct SavedCasts {
     pub(crate) stream: Arc<str>,
     pub(crate) outcomes: Vec<CastOutcome>,
+    /// There is more to remove than one transaction does.
+    pub(crate) has_more_to_remove: bool,
+}
+
+/// The row that is locked while casts are written.
+#[derive(Clone, Debug)]
+pub(super) struct CastHead {
+    pub(super) stream: Arc<str>,
+    totals: CastTotals,
+    changes: i64,
+}
+
+/// A moment of the casts: none was added or cancelled since if two are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CastHeadPosition {
+    stream: Arc<str>,
+    seq: i64,
+    changes: i64,
+}
+
+impl CastHead {
+    pub(super) fn position(&self) -> CastHeadPosition {
+        let Self { stream, totals, changes } = self;
+        CastHeadPosition { stream: stream.clone(), seq: totals.seq, changes: *changes }
+    }
 }
 
 impl CastRepository {
@@ -100,20 +125,26 @@ impl CastRepository {
         write_lock: WriteLock,
         signal: Option<WakeSignal>,
     ) -> Self {
-        Self { database, connection: None, generation, write_lock, signal }
+        Self { database, connection: None, number: None, generation, write_lock, signal }
     }
 
-    /// Reads what was added and cancelled since; without a number, only how far all is.
+    /// Reads what was added and cancelled since the sequence had this name and number;
+    /// without them, only how far all is.
     pub(crate) async fn news(
         &mut self,
-        after: Option<i64>,
+        known: Option<&(Arc<str>, i64)>,
         changes: i64,
     ) -> Result<CastNews, StateError> {
         let mut connected = self.connected().await?;
-        let reading = following::read_news(&mut connected, after, changes);
+        let reading = following::read_news(&mut connected, known, changes);
         let news = self.database.within(ANSWER_TIMEOUT, reading).await?;
         self.connection = Some(connected);
         Ok(news)
+    }
+
+    /// Has the sequence get another name before the next cast: it was set back.
+    pub(crate) fn rename_stream(&mut self) {
+        self.number = None;
     }
 
     /// Saves how far nodes are.
@@ -142,10 +173,10 @@ impl CastRepository {
         let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
-        let signal = self.signal.as_ref();
-        let appending = append(&mut connected, begun, signal, requests, limits, now);
-        let saved = self.database.within(ANSWER_TIMEOUT, appending).await?;
-        self.connection = Some(connected);
+        let batch = CastBatch { requests, limits, now, number: self.number };
+        let appending = batch.run(&mut connected, begun, self.signal.as_ref());
+        let (saved, number) = self.database.within(ANSWER_TIMEOUT, appending).await?;
+        (self.connection, self.number) = (Some(connected), Some(number));
         Ok(saved)
     }
 
@@ -165,25 +196,29 @@ impl CastRepository {
         Ok(cancelled)
     }
 
-    /// Removes casts that were settled long enough ago.
+    /// Removes casts that were settled long enough ago. Returns whether there are more than
+    /// one transaction removes.
     pub(crate) async fn sweep(
         &mut self,
         limits: &CastLimits,
         now: UnixMillis,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
         let sweeping = sweep(&mut connected, begun, limits, now);
-        self.database.within(ANSWER_TIMEOUT, sweeping).await?;
+        let has_more = self.database.within(ANSWER_TIMEOUT, sweeping).await?;
         self.connection = Some(connected);
-        Ok(())
+        Ok(has_more)
     }
 
     async fn connected(&mut self) -> Result<AnyConnection, StateError> {
         match self.connection.take() {
             Some(connected) => Ok(connected),
-            None => self.database.connect().await,
+            None => {
+                self.number = None;
+                self.database.connect().await
+            }
         }
     }
 
@@ -198,28 +233,42 @@ impl CastRepository {
 /// The statement that begins a transaction, and the generation that it is for.
 type Begun = (&'static str, i64);
 
-async fn append(
-    connection: &mut AnyConnection,
-    (begin, generation): Begun,
-    signal: Option<&WakeSignal>,
-    requests: &[&[NewCast]],
-    limits: &CastLimits,
+/// Casts of some requests on their way into the tables.
+struct CastBatch<'a> {
+    requests: &'a [&'a [NewCast]],
+    limits: &'a CastLimits,
     now: UnixMillis,
-) -> Result<SavedCasts, WriteFault> {
-    let mut transaction = connection.begin_with(begin).await?;
-    let (stream, mut totals) = lock(&mut transaction, generation).await?;
-    if is_above_high_water(&totals, limits) {
-        totals = make_room(&mut transaction, totals, limits, now).await?;
+    /// The last number that the connection has saved.
+    number: Option<i64>,
+}
+
+impl CastBatch<'_> {
+    /// Also returns the last number.
+    async fn run(
+        self,
+        connection: &mut AnyConnection,
+        (begin, generation): Begun,
+        signal: Option<&WakeSignal>,
+    ) -> Result<(SavedCasts, i64), WriteFault> {
+        let Self { requests, limits, now, number } = self;
+        let mut transaction = connection.begin_with(begin).await?;
+        let CastHead { mut stream, mut totals, .. } = lock(&mut transaction, generation).await?;
+        if number.is_none_or(|number| totals.seq < number) {
+            stream = streams::rename(&mut transaction, &stream, totals.seq, now).await?;
+        }
+        let new = requests.iter().map(|request| request.len() as u64).sum();
+        let has_more_to_remove =
+            removal::make_room(&mut transaction, &mut totals, limits, now, new).await?;
+        let mut keyed = rows::find_keys(&mut transaction, &keys(requests)).await?;
+        let outcomes = casts::admit(&stream, &mut totals, &mut keyed, limits, requests);
+        rows::insert(&mut transaction, &new_casts(requests, &outcomes)).await?;
+        save_totals(&mut transaction, &totals).await?;
+        if let Some(signal) = signal {
+            signal.send_casts(&mut transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok((SavedCasts { stream, outcomes, has_more_to_remove }, totals.seq))
     }
-    let mut keyed = rows::find_keys(&mut transaction, &keys(requests)).await?;
-    let outcomes = casts::admit(&mut totals, &mut keyed, limits, requests);
-    rows::insert(&mut transaction, &stream, &new_casts(requests, &outcomes)).await?;
-    save_totals(&mut transaction, &totals).await?;
-    if let Some(signal) = signal {
-        signal.send_casts(&mut transaction).await?;
-    }
-    transaction.commit().await?;
-    Ok(SavedCasts { stream: stream.into(), outcomes })
 }
 
 async fn cancel(
@@ -249,17 +298,13 @@ async fn sweep(
     (begin, generation): Begun,
     limits: &CastLimits,
     now: UnixMillis,
-) -> Result<(), WriteFault> {
+) -> Result<bool, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    let (_, totals) = lock(&mut transaction, generation).await?;
-    let totals = make_room(&mut transaction, totals, limits, now).await?;
+    let CastHead { mut totals, .. } = lock(&mut transaction, generation).await?;
+    let has_more = removal::sweep(&mut transaction, &mut totals, limits, now).await?;
     save_totals(&mut transaction, &totals).await?;
-    let silent = now.saturating_sub(limits.kept_for + limits.max_lifetime);
-    let delete = sqlx::query::<Any>(DELETE_OLD_CURSORS).bind(millis(silent));
-    delete.execute(&mut *transaction).await?;
-    sqlx::query::<Any>(DELETE_OLD_GAPS).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(has_more)
 }
 
 async fn save_cursors(
@@ -270,18 +315,15 @@ async fn save_cursors(
     now: UnixMillis,
 ) -> Result<(), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
-    lock(&mut transaction, generation).await?;
-    following::save_cursors(&mut transaction, cursors, gaps, now).await?;
+    let head = lock(&mut transaction, generation).await?.totals.seq;
+    following::save_cursors(&mut transaction, cursors, gaps, (head, now)).await?;
     transaction.commit().await?;
     Ok(())
 }
 
 /// Keeps other writers of casts waiting until the end of the transaction. Fails if another
 /// generation of the state has begun: what takes one over locks the head, too.
-async fn lock(
-    connection: &mut AnyConnection,
-    generation: i64,
-) -> Result<(String, CastTotals), WriteFault> {
+async fn lock(connection: &mut AnyConnection, generation: i64) -> Result<CastHead, WriteFault> {
     let head = read_locked_head(connection).await?;
     transaction::check_generation(connection, generation).await?;
     head.ok_or_else(|| WriteFault::Damaged("its casts have no head".to_owned()))
@@ -290,7 +332,7 @@ async fn lock(
 /// Locks the head, if there is one.
 pub(super) async fn read_locked_head(
     connection: &mut AnyConnection,
-) -> Result<Option<(String, CastTotals)>, WriteFault> {
+) -> Result<Option<CastHead>, WriteFault> {
     let Some(row) = sqlx::query::<Any>(LOCK_HEAD).fetch_optional(connection).await? else {
         return Ok(None);
     };
@@ -299,7 +341,8 @@ pub(super) async fn read_locked_head(
         count: rows::unsigned(row.try_get(2)?),
         bytes: rows::unsigned(row.try_get(3)?),
     };
-    Ok(Some((row.try_get(0)?, totals)))
+    let stream = row.try_get::<String, _>(0)?.into();
+    Ok(Some(CastHead { stream, totals, changes: row.try_get(4)? }))
 }
 
 async fn save_totals(
@@ -312,58 +355,6 @@ async fn save_totals(
     Ok(())
 }
 
-fn is_above_high_water(totals: &CastTotals, limits: &CastLimits) -> bool {
-    above(totals, limits, HIGH_WATER_PERCENT) > 0
-}
-
-/// Casts that have to go until so many percent are left of what may be kept.
-fn above(totals: &CastTotals, limits: &CastLimits, percent: u64) -> u64 {
-    let share = |limit: u64| limit / 100 * percent + limit % 100 * percent / 100;
-    let casts = totals.count.saturating_sub(share(limits.max_casts));
-    let bytes = totals.bytes.saturating_sub(share(limits.max_bytes));
-    let mean = (totals.bytes / totals.count.max(1)).max(1);
-    casts.max(bytes.div_ceil(mean))
-}
-
-/// Removes what is old, and of what is settled the oldest where there is too much; counts
-/// anew.
-async fn make_room(
-    connection: &mut AnyConnection,
-    totals: CastTotals,
-    limits: &CastLimits,
-    now: UnixMillis,
-) -> Result<CastTotals, WriteFault> {
-    let kept_from = now.saturating_sub(limits.kept_for);
-    let old = sqlx::query::<Any>(DELETE_OLD).bind(millis(kept_from));
-    let mut removed = old.execute(&mut *connection).await?.rows_affected();
-    let mut totals = totals;
-    if removed > 0 {
-        totals = count(connection, totals.seq).await?;
-    }
-    if is_above_high_water(&totals, limits) {
-        let settled = sqlx::query::<Any>(DELETE_SETTLED).bind(millis(now));
-        let settled = settled.bind(rows::signed(above(&totals, limits, LOW_WATER_PERCENT)));
-        let more = settled.execute(&mut *connection).await?.rows_affected();
-        if more > 0 {
-            totals = count(connection, totals.seq).await?;
-        }
-        removed += more;
-    }
-    if removed > 0 {
-        sqlx::query::<Any>(DELETE_AUDIENCES).execute(connection).await?;
-    }
-    Ok(totals)
-}
-
-pub(super) async fn count(
-    connection: &mut AnyConnection,
-    seq: i64,
-) -> Result<CastTotals, WriteFault> {
-    let row = sqlx::query::<Any>(COUNT).fetch_one(connection).await?;
-    let (count, bytes) = (rows::unsigned(row.try_get(0)?), rows::unsigned(row.try_get(1)?));
-    Ok(CastTotals { seq, count, bytes })
-}
-
 fn keys<'a>(requests: &[&'a [NewCast]]) -> Vec<&'a str> {
     let casts = requests.iter().flat_map(|request| request.iter());
     let mut keys: Vec<_> = casts.map(|cast| &*cast.key).filter(|key| !key.is_empty()).collect();
@@ -372,11 +363,14 @@ fn keys<'a>(requests: &[&'a [NewCast]]) -> Vec<&'a str> {
     keys
 }
 
-/// The casts to save, with their numbers.
-fn new_casts<'a>(requests: &[&'a [NewCast]], outcomes: &[CastOutcome]) -> Vec<(i64, &'a NewCast)> {
+/// The casts to save, with their ids.
+fn new_casts<'a>(
+    requests: &[&'a [NewCast]],
+    outcomes: &'a [CastOutcome],
+) -> Vec<(&'a CastId, &'a NewCast)> {
     let admitted = requests.iter().zip(outcomes);
     let admitted = admitted.filter_map(|(casts, outcome)| Some((casts, outcome.as_ref().ok()?)));
     let admitted = admitted.flat_map(|(casts, receipts)| receipts.iter().zip(casts.iter()));
     let new = admitted.filter(|(receipt, _)| !receipt.repeated);
-    new.map(|(receipt, cast)| (receipt.seq, cast)).collect()
+    new.map(|(receipt, cast)| (&receipt.id, cast)).collect()
 }

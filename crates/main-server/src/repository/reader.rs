@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::StateError,
     state::{
-        casts::{CastId, KeptCast},
+        casts::{CastId, KeptCast, NodeCursor},
         destinations::Audience,
         history::{HistoryPeriod, HistoryStep},
     },
@@ -102,13 +102,21 @@ impl StateReader {
         .await
     }
 
-    /// The nodes' places in a cast's sequence, as they were saved last.
-    pub(crate) async fn cast_cursors(&self, id: &CastId) -> Result<SavedCursors, StateError> {
+    /// The place of a node, if one was saved.
+    pub(crate) async fn cast_cursor(
+        &self,
+        node_id: &str,
+    ) -> Result<Option<NodeCursor>, StateError> {
         self.read(|connection| {
-            let CastId { stream, seq } = id.clone();
-            async move { casts::following::read_cursors(connection, (&stream, seq)).await }.boxed()
+            let node_id = node_id.to_owned();
+            async move { casts::following::read_cursor(connection, &node_id).await }.boxed()
         })
         .await
+    }
+
+    /// The places of nodes as they were saved last, and the gaps that have a number in them.
+    pub(crate) async fn cast_cursors(&self, seq: i64) -> Result<SavedCursors, StateError> {
+        self.read(|connection| casts::following::read_cursors(connection, seq).boxed()).await
     }
 
     pub(crate) async fn cast_audience(&self, name: &str) -> Result<Audience, StateError> {

@@ -453,7 +453,7 @@ async fn what_was_saved_meanwhile_is_not_replaced(database: TestDatabase) {
     let (mut repository, _) = database.opened().await;
     commit(&mut repository, &mut table, &[create("b")]).await;
     let (position, documents) = (taken.position, taken.documents.clone());
-    let replacing = transaction::replace(&mut connection, begin, position, documents);
+    let replacing = transaction::replace(&mut connection, begin, position.clone(), documents);
     assert!(matches!(replacing.await, Err(WriteFault::Outdated)));
     let place = "elsewhere".to_owned();
     let marking = transaction::mark_moved(&mut connection, begin, position, place);
@@ -535,11 +535,13 @@ async fn a_backup_has_the_nodes_and_one_of_before_lets_them_in_again(database: T
     assert_eq!(restored.nodes.open_until(now), None);
     repository.close().await;
 
-    // As versions wrote it that kept no nodes.
+    // As versions wrote it that kept no nodes and casts.
     let text = fs::read_to_string(&file).unwrap();
     let (header, lines) = text.split_once('\n').unwrap();
     let is_older = |line: &&str| {
-        ["node", "fleet"].iter().all(|kind| !line.contains(&format!(r#""kind":"{kind}""#)))
+        ["node", "fleet", "cast head"]
+            .iter()
+            .all(|kind| !line.contains(&format!(r#""kind":"{kind}""#)))
     };
     let lines: String = lines.lines().filter(is_older).map(|line| format!("{line}\n")).collect();
     let mut header: serde_json::Value = serde_json::from_str(header).unwrap();

@@ -3,7 +3,7 @@
 use sqlx::{Any, AnyConnection, Connection, Row, Transaction};
 
 use super::{
-    casts,
+    casts::{self, CastHeadPosition},
     document::{
         DocumentIndex, DocumentKind, InitialChanges, SavedDocument, SavedState, SavedText,
         WriteFault, json, parse,
@@ -243,10 +243,11 @@ pub(super) struct TakenState {
 }
 
 /// A state of a database: nothing was saved in it since if the two are still the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StatePosition {
     generation: i64,
     seq: i64,
+    casts: Option<CastHeadPosition>,
 }
 
 /// Begins a new generation if `check` accepts what is there; else nothing is changed.
@@ -259,6 +260,8 @@ pub(super) async fn take_over(
     let documents = read_locked(&mut transaction, SELECT_ALL).await?;
     let with_casts = casts::schema::with_casts(&mut transaction, documents).await;
     let documents = with_casts.map_err(|(_, fault)| fault)?;
+    let casts = casts::read_locked_head(&mut transaction).await?;
+    let casts = casts.map(|head| head.position());
     if let Err(refusal) = check(&documents) {
         transaction.rollback().await?;
         return Err(WriteFault::State(refusal));
@@ -269,7 +272,7 @@ pub(super) async fn take_over(
     let written = writer.finish().await?;
     transaction.commit().await?;
     known.extend(written);
-    let position = StatePosition { generation: known.generation(), seq: known.seq() };
+    let position = StatePosition { generation: known.generation(), seq: known.seq(), casts };
     Ok(TakenState { documents, position })
 }
 
@@ -320,6 +323,12 @@ async fn begin_generation<'a>(
     let mut transaction = connection.begin_with(begin).await?;
     lock_generation(&mut transaction, position.generation).await?;
     if log::head(&mut transaction, LogTopic::State).await? != position.seq {
+        transaction.rollback().await?;
+        return Err(WriteFault::Outdated);
+    }
+    // Also of casts, which the state's log does not have.
+    let casts = casts::read_locked_head(&mut transaction).await?;
+    if casts.map(|head| head.position()) != position.casts {
         transaction.rollback().await?;
         return Err(WriteFault::Outdated);
     }

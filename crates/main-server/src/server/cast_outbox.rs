@@ -1,17 +1,22 @@
 //! Casts on their way to nodes, and how far each node is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use edge_mirror_base::clock::UnixMillis;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    error::StateError,
     refusal::RequestError,
     server::{MAX_WAITING, Server},
     state::{
         casts::{
-            self, ANSWER_BYTES, CastCursors, CastGap, CastSelection, CastTail, DeliverableCast,
-            DeliveryState, KeptCast, TailSearch,
+            self, ANSWER_BYTES, CastCursors, CastGap, CastSelection, CastStreams, CastTail,
+            CastWaiters, DeliverableCast, DeliveryState, KeptCast, NodeCursor, TailSearch,
+            WaiterSlot,
         },
         destinations::Audience,
     },
@@ -19,24 +24,52 @@ use crate::{
 
 /// Casts that are read from the database for one answer.
 const READ_CASTS: i64 = 100;
+/// Numbers that are looked at for one answer. Whoever is further behind asks again: a look
+/// takes a moment whatever there is.
+const READ_NUMBERS: i64 = 20_000;
 
 /// The newest casts, and the nodes that wait for the next one.
+///
+/// `queue` is locked before `cursors`.
 #[derive(Debug)]
 pub(crate) struct CastOutbox {
-    /// None before the start is over.
-    tail: Mutex<Option<CastTail>>,
-    /// Changes with each cast that can be delivered.
-    news: watch::Sender<i64>,
+    queue: Mutex<OutboxQueue>,
+    /// True once it is known where the sequence is.
+    is_ready: watch::Sender<bool>,
     cursors: Mutex<CastCursors>,
     /// Permits of nodes that wait; each keeps a connection.
     pub(crate) waiting: Semaphore,
 }
 
+#[derive(Debug, Default)]
+struct OutboxQueue {
+    /// None before the start is over.
+    tail: Option<CastTail>,
+    waiters: CastWaiters,
+    /// The furthest number under the current name that a node had and is not known here.
+    claimed: i64,
+}
+
+/// A node's place as it names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedPlace {
+    pub(crate) stream: Arc<str>,
+    pub(crate) after: i64,
+}
+
+/// A node's request that waits for a cast; nobody looks for it once this is dropped.
+#[derive(Debug)]
+pub(crate) struct CastWaiter<'a> {
+    outbox: &'a CastOutbox,
+    node_id: Arc<str>,
+    slot: Arc<WaiterSlot>,
+}
+
 impl Default for CastOutbox {
     fn default() -> Self {
         Self {
-            tail: Mutex::default(),
-            news: watch::Sender::default(),
+            queue: Mutex::default(),
+            is_ready: watch::Sender::default(),
             cursors: Mutex::default(),
             waiting: Semaphore::new(MAX_WAITING),
         }
@@ -44,124 +77,250 @@ impl Default for CastOutbox {
 }
 
 impl CastOutbox {
-    pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
-        self.news.subscribe()
-    }
-
     pub(crate) fn cursors(&self) -> MutexGuard<'_, CastCursors> {
         self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tail(&self) -> MutexGuard<'_, Option<CastTail>> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, OutboxQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sequence and its last number, as they are known here.
+    /// Waits until it is known where the sequence is.
+    pub(crate) async fn ready(&self) {
+        // The sender is never dropped.
+        let _ = self.is_ready.subscribe().wait_for(|is_ready| *is_ready).await;
+    }
+
+    /// The name of the sequence and its last number, as they are known here.
     pub(crate) fn head(&self) -> Option<(Arc<str>, i64)> {
-        self.tail().as_ref().map(|tail| (tail.stream().clone(), tail.head()))
+        let queue = self.queue();
+        queue.tail.as_ref().map(|tail| (tail.streams().current().clone(), tail.head()))
     }
 
-    /// Begins behind a number: what is before is in the database alone.
-    pub(crate) fn begin(&self, stream: Arc<str>, head: i64) {
-        *self.tail() = Some(CastTail::new(stream, head));
-        self.news.send_replace(head);
+    /// Begins behind a number: what is before is in the database alone. Without names, the
+    /// sequence has those that it had.
+    pub(crate) fn begin(&self, streams: Option<CastStreams>, head: i64) {
+        let mut queue = self.queue();
+        let before = queue.tail.take();
+        if before.as_ref().is_some_and(|tail| tail.head() > head) {
+            self.cursors().set_back(head);
+        }
+        let known = || before.map(|tail| tail.streams().clone()).unwrap_or_default();
+        queue.tail = Some(CastTail::new(streams.unwrap_or_else(known), head));
+        queue.waiters.wake_anew();
+        drop(queue);
+        self.is_ready.send_replace(true);
+    }
+
+    /// Goes on under other names. False if the sequence was set back, or nothing is known
+    /// of it yet.
+    pub(crate) fn rename(&self, streams: CastStreams) -> bool {
+        self.queue().tail.as_mut().is_some_and(|tail| tail.rename(streams))
     }
 
     /// Has nodes get casts, the oldest first. False if one between is missing here.
     pub(crate) fn push(&self, new: Vec<DeliverableCast>) -> bool {
-        let (head, is_complete) = {
-            let mut tail = self.tail();
-            let Some(tail) = tail.as_mut() else { return false };
-            let mut is_complete = true;
-            for cast in new {
-                is_complete &= tail.push(cast);
+        let mut queue = self.queue();
+        let OutboxQueue { tail: Some(tail), waiters, .. } = &mut *queue else { return false };
+        let mut is_complete = true;
+        for cast in new {
+            let is_next = tail.push(cast);
+            if let Some(audience) = tail.last_audience().filter(|_| is_next) {
+                waiters.wake(audience, tail.head());
             }
-            (tail.head(), is_complete)
-        };
-        self.news.send_if_modified(|news| std::mem::replace(news, head) != head);
+            is_complete &= is_next;
+        }
         is_complete
     }
 
     /// Has nobody else get a cast.
     pub(crate) fn cancel(&self, seq: i64) {
-        if let Some(tail) = self.tail().as_mut() {
+        if let Some(tail) = self.queue().tail.as_mut() {
             tail.cancel(seq);
         }
     }
 
+    /// True if it is a name of this sequence, or was one.
+    pub(crate) fn has_name(&self, stream: &str) -> bool {
+        let queue = self.queue();
+        queue.tail.as_ref().is_some_and(|tail| tail.streams().resolve(stream, 0).is_some())
+    }
+
+    /// The furthest number that a node had and was not known here, if there was any.
+    pub(crate) fn take_claim(&self) -> i64 {
+        std::mem::take(&mut self.queue().claimed)
+    }
+
+    /// The number in this sequence from which somebody at this place goes on; None if
+    /// nothing is known of its name.
+    fn resolve(&self, place: &NamedPlace) -> Option<ResolvedPlace> {
+        let mut queue = self.queue();
+        let tail = queue.tail.as_ref()?;
+        let (head, streams) = (tail.head(), tail.streams());
+        let number = streams.resolve(&place.stream, place.after)?;
+        let is_ahead = number > head && *place.stream == **streams.current();
+        if is_ahead {
+            queue.claimed = queue.claimed.max(number);
+        }
+        Some(ResolvedPlace { after: number.clamp(0, head), is_ahead })
+    }
+
     fn search(&self, node_id: &str, after: i64, now: UnixMillis) -> TailSearch {
-        match self.tail().as_ref() {
+        match self.queue().tail.as_ref() {
             Some(tail) => tail.search(node_id, after, now),
             None => TailSearch::Found(CastSelection { after, ..CastSelection::default() }),
         }
     }
+
+    /// Begins to wait behind a number. None if it is not the last one any more.
+    pub(crate) fn wait(&self, node_id: &Arc<str>, after: i64) -> Option<CastWaiter<'_>> {
+        let mut queue = self.queue();
+        queue.tail.as_ref().filter(|tail| tail.head() == after)?;
+        let slot = Arc::<WaiterSlot>::default();
+        queue.waiters.add(node_id, slot.clone());
+        Some(CastWaiter { outbox: self, node_id: node_id.clone(), slot })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiters(&self) -> usize {
+        self.queue().waiters.count()
+    }
+}
+
+/// A node's place in this sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ResolvedPlace {
+    after: i64,
+    /// It has more than is known here.
+    is_ahead: bool,
+}
+
+impl CastWaiter<'_> {
+    pub(crate) async fn woken(&self) {
+        self.slot.woken().await;
+    }
+
+    /// The number that the node goes on from, woken or not; None if it has to find its place
+    /// anew.
+    pub(crate) fn place(&self) -> Option<i64> {
+        let mut queue = self.outbox.queue();
+        match queue.waiters.remove(&self.node_id, &self.slot) {
+            // Nothing came for it.
+            true => queue.tail.as_ref().map(CastTail::head),
+            false => self.slot.place(),
+        }
+    }
+}
+
+impl Drop for CastWaiter<'_> {
+    fn drop(&mut self) {
+        self.outbox.queue().waiters.remove(&self.node_id, &self.slot);
+    }
+}
+
+fn unreadable(error: StateError) -> RequestError {
+    RequestError::RecordsUnavailable(error.to_string())
 }
 
 impl Server {
+    /// The number from which a node goes on that names its place.
+    pub(crate) async fn cast_place(
+        &self,
+        node_id: &str,
+        place: &NamedPlace,
+    ) -> Result<i64, RequestError> {
+        let Some(found) = self.cast_outbox.resolve(place) else {
+            // It was somewhere else, and has nothing or what was noted of it here.
+            let is_new = place.stream.is_empty();
+            let saved = match is_new {
+                true => None,
+                false => self.node_casts.cast_cursor(node_id).await.map_err(unreadable)?,
+            };
+            let head = self.cast_outbox.head().map_or(0, |(_, head)| head);
+            return Ok(saved.map_or(0, |cursor| cursor.up_to(head).received));
+        };
+        if found.is_ahead {
+            // Another main server's may not be known here yet, or the database was set back.
+            self.wake.casts.notify_one();
+        }
+        self.cast_outbox.cursors().note_received(node_id, found.after);
+        Ok(found.after)
+    }
+
     /// The casts that a node gets next after a number.
     pub(crate) async fn casts_after(
         &self,
         node_id: &str,
-        stream: &Arc<str>,
         after: i64,
     ) -> Result<CastSelection, RequestError> {
         let now = UnixMillis::now();
         let found = match self.cast_outbox.search(node_id, after, now) {
             TailSearch::Found(found) => found,
-            TailSearch::Before(first) => {
-                let between = (after, first);
-                let reading = self.cast_records.casts_for_node(node_id, between, now, READ_CASTS);
-                let unreadable = |error: crate::error::StateError| {
-                    RequestError::RecordsUnavailable(error.to_string())
-                };
-                let casts = reading.await.map_err(unreadable)?;
-                let is_cut = i64::try_from(casts.len()).unwrap_or(i64::MAX) >= READ_CASTS;
-                let mut last = casts.last().filter(|_| is_cut).map_or(first - 1, |cast| cast.seq);
-                let (mut texts, mut bytes) = (Vec::<Arc<str>>::new(), 0);
-                for cast in &casts {
-                    if bytes >= ANSWER_BYTES {
-                        break;
-                    }
-                    let text = casts::delivered_text(cast);
-                    bytes += text.len();
-                    texts.push(text.into());
-                    if bytes >= ANSWER_BYTES {
-                        last = cast.seq;
-                    }
-                }
-                // The node was away: what it could have got meanwhile is not among them.
-                CastSelection { texts, after: last, has_missed: true }
-            }
+            TailSearch::Before(first) => self.casts_between(node_id, (after, first), now).await?,
         };
         if found.has_missed {
-            let (node_id, stream, through) = (node_id.to_owned(), stream.clone(), found.after);
-            let gap = CastGap { node_id, stream, after, through, at: now };
+            let gap = CastGap { node_id: node_id.to_owned(), after, through: found.after, at: now };
             self.cast_outbox.cursors().note_gap(gap);
         }
         Ok(found)
     }
 
-    /// The state of a cast at each node that it is for, by node; None where they can't be
-    /// known.
+    /// Those that are in the database alone.
+    async fn casts_between(
+        &self,
+        node_id: &str,
+        (after, first): (i64, i64),
+        now: UnixMillis,
+    ) -> Result<CastSelection, RequestError> {
+        let before = first.min(after + 1 + READ_NUMBERS);
+        let reading = self.node_casts.casts_for_node(node_id, (after, before), now, READ_CASTS);
+        let casts = reading.await.map_err(unreadable)?;
+        let is_cut = i64::try_from(casts.len()).unwrap_or(i64::MAX) >= READ_CASTS;
+        let mut last = casts.last().filter(|_| is_cut).map_or(before - 1, |cast| cast.seq);
+        let (mut texts, mut bytes) = (Vec::<Arc<str>>::new(), 0);
+        for cast in &casts {
+            let text = casts::delivered_text(cast);
+            bytes += text.len();
+            texts.push(text.into());
+            if bytes >= ANSWER_BYTES {
+                last = cast.seq;
+                break;
+            }
+        }
+        // The node was away: what it could have got meanwhile is not among them.
+        let stream = self.cast_outbox.head().map(|(stream, _)| stream).unwrap_or_default();
+        Ok(CastSelection { stream, texts, after: last, has_missed: true })
+    }
+
+    /// The state of a cast at each node that it is for, by node.
     pub(crate) async fn cast_deliveries(
         &self,
         cast: &KeptCast,
     ) -> Result<Vec<(String, DeliveryState)>, RequestError> {
-        let unreadable =
-            |error: crate::error::StateError| RequestError::RecordsUnavailable(error.to_string());
-        let id = cast.id();
-        let saved = self.cast_records.cast_cursors(&id).await.map_err(unreadable)?;
+        let saved = self.cast_records.cast_cursors(cast.seq).await.map_err(unreadable)?;
         let audience = self.cast_records.cast_audience(&cast.audience).await.map_err(unreadable)?;
         let nodes: Vec<String> = match audience {
             Audience::All => self.known().iter().map(|node| node.id.clone()).collect(),
             Audience::Nodes(ids) => ids.into_iter().collect(),
         };
-        let (now, unsaved) = (UnixMillis::now(), self.cast_outbox.cursors());
-        let state = |node: &String| {
-            let cursor = unsaved.get(node).or_else(|| saved.cursors.get(node));
-            let gaps = saved.gaps.iter().chain(unsaved.gaps());
-            casts::delivery(cast, cursor, gaps.filter(|gap| gap.node_id == *node), now)
+        // No longer under the lock than it takes to copy: nodes wait for it.
+        let (unsaved, recent_gaps): (Vec<Option<NodeCursor>>, _) = {
+            let cursors = self.cast_outbox.cursors();
+            let unsaved = nodes.iter().map(|node| cursors.get(node)).collect();
+            (unsaved, cursors.gaps_around(cast.seq))
         };
-        Ok(nodes.into_iter().map(|node| (node.clone(), state(&node))).collect())
+        let mut gaps = HashMap::<String, Vec<CastGap>>::new();
+        for gap in saved.gaps.into_iter().chain(recent_gaps) {
+            gaps.entry(gap.node_id.clone()).or_default().push(gap);
+        }
+        let now = UnixMillis::now();
+        let state = |(node, unsaved): (String, Option<NodeCursor>)| {
+            let saved = saved.cursors.get(&node).copied();
+            let cursor = saved.into_iter().chain(unsaved).reduce(NodeCursor::furthest);
+            let gaps = gaps.get(&node).map_or(&[][..], Vec::as_slice);
+            let state = casts::delivery(cast, cursor, gaps, now);
+            (node, state)
+        };
+        Ok(nodes.into_iter().zip(unsaved).map(state).collect())
     }
 }

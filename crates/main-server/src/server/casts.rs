@@ -1,7 +1,5 @@
 //! The way of casts to the worker that saves them.
 
-use std::sync::Arc;
-
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::access::Operator;
 use serde_json::{Map, Value};
@@ -32,22 +30,15 @@ pub(crate) enum PendingCasts {
 /// The casts of a request, saved.
 #[derive(Debug)]
 pub(crate) struct AddedCasts {
-    pub(crate) stream: Arc<str>,
     pub(crate) receipts: Vec<CastReceipt>,
     pub(crate) casts: Vec<NewCast>,
 }
 
 impl AddedCasts {
-    /// The id of the first one.
-    pub(crate) fn id(&self) -> CastId {
-        let seq = self.receipts.first().map_or(0, |receipt| receipt.seq);
-        CastId { stream: self.stream.clone(), seq }
-    }
-
     /// The first one; None if it was saved before.
     pub(crate) fn first(&self) -> Option<KeptCast> {
         let receipt = self.receipts.first().filter(|receipt| !receipt.repeated)?;
-        Some(self.casts.first()?.kept(receipt.seq, self.stream.clone()))
+        Some(self.casts.first()?.kept(&receipt.id))
     }
 }
 

@@ -7,7 +7,9 @@
 mod admission;
 mod cursors;
 mod request;
+mod streams;
 mod tail;
+mod waiters;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +21,11 @@ pub(crate) use cursors::{CastCursors, CastGap, DeliveryState, NodeCursor, delive
 #[cfg(test)]
 pub(crate) use request::CastRequest;
 pub(crate) use request::{NewCast, read_casts};
+pub(crate) use streams::CastStreams;
 pub(crate) use tail::{
     ANSWER_BYTES, CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text,
 };
+pub(crate) use waiters::{CastWaiters, WaiterSlot};
 
 use crate::state::{audit::AuditedOperator, destinations::Destinations};
 

@@ -1,5 +1,7 @@
 //! Casts on their way to nodes.
 
+use std::collections::HashSet;
+
 use super::*;
 
 const CASTS: &str = "/api/v1/casts";
@@ -10,11 +12,13 @@ struct FakeNode<'a> {
     id: &'a str,
     stream: String,
     after: u64,
+    /// The ids of those that it has.
+    has: HashSet<String>,
 }
 
 impl<'a> FakeNode<'a> {
     fn new(id: &'a str) -> Self {
-        Self { id, stream: String::new(), after: 0 }
+        Self { id, stream: String::new(), after: 0, has: HashSet::new() }
     }
 
     fn request(&self, t: &TestMaster, wait_s: u64) -> reqwest::RequestBuilder {
@@ -23,13 +27,16 @@ impl<'a> FakeNode<'a> {
         request.header("prefer", format!("wait={wait_s}"))
     }
 
-    /// The bodies of the next answer; the place moves on as if they were on disk.
+    /// The bodies of the next answer that it did not have; the place moves on as if they were
+    /// on disk.
     async fn next(&mut self, t: &TestMaster, wait_s: u64) -> Vec<Value> {
         let (status, answer) = both(self.request(t, wait_s)).await;
         assert_eq!(status, 200, "{answer}");
         self.stream = answer["stream"].as_str().unwrap().to_owned();
         self.after = answer["after"].as_u64().unwrap();
-        answer["casts"].as_array().unwrap().iter().map(|cast| cast["body"].clone()).collect()
+        let casts = answer["casts"].as_array().unwrap().iter();
+        let new = casts.filter(|cast| self.has.insert(cast["id"].as_str().unwrap().to_owned()));
+        new.map(|cast| cast["body"].clone()).collect()
     }
 }
 
@@ -48,6 +55,14 @@ impl TestMaster {
         let (status, cast) = self.post(CASTS, cast).await;
         assert_eq!(status, 201, "{cast}");
         format!("{CASTS}/{}", cast["id"].as_str().unwrap())
+    }
+
+    async fn until_waiting(&self, count: usize) {
+        let begun = Instant::now();
+        while self.master.server.cast_outbox.waiters() != count {
+            assert!(begun.elapsed() < GRACE * 4);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Waits until a cast's states are these, by node.
@@ -74,10 +89,7 @@ async fn a_node_is_told_at_once_and_gets_what_is_for_it_in_order() {
     assert!(!a.stream.is_empty());
     let waiting = a.request(&t, 60);
     let (answer, path) = tokio::join!(both(waiting), async {
-        while t.master.server.cast_outbox.waiting.available_permits() == crate::server::MAX_WAITING
-        {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        t.until_waiting(1).await;
         t.send(json!({"nodes": ["b"]}), json!("not for a"), 60).await;
         t.send(json!({"all": true}), json!({"text": "移到"}), 60).await
     });
@@ -210,8 +222,7 @@ async fn a_node_gets_casts_of_every_main_server_and_goes_on_at_another_one() {
     let begun = Instant::now();
     loop {
         // A look that does not move the node's place.
-        let (_, answer) =
-            both(FakeNode { stream: node.stream.clone(), ..node }.request(&one, 1)).await;
+        let (_, answer) = both(node.request(&one, 1)).await;
         if answer["casts"] == json!([]) {
             break;
         }
@@ -219,4 +230,136 @@ async fn a_node_gets_casts_of_every_main_server_and_goes_on_at_another_one() {
     }
     other.send(json!({"all": true}), json!("last"), 60).await;
     assert_eq!(node.next(&one, 60).await, [json!("last")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_more_than_a_folder_of_before_gets_what_is_sent_then() {
+    let t = TestMaster::start().await.with_nodes(&["a"]).await;
+    let mut a = FakeNode::new("a");
+    let send = async |t: &TestMaster, body: &str| {
+        drop(t.send(json!({"all": true}), json!(body), 60).await);
+    };
+    send(&t, "1").await;
+    assert_eq!(a.next(&t, 60).await, [json!("1")]);
+    let stopped = t.stopped().await;
+    let data = stopped.path().join("data");
+    let (file, copy) = (data.join("state.sqlite"), data.join("copy"));
+    std::fs::copy(&file, &copy).unwrap();
+    let t = TestMaster::in_folder(stopped, LONG).await;
+    for body in ["2", "3", "4"] {
+        send(&t, body).await;
+    }
+    while a.after < 4 {
+        a.next(&t, 60).await;
+    }
+    let stopped = t.stopped().await;
+    for leftover in ["state.sqlite-wal", "state.sqlite-shm"] {
+        let _ = std::fs::remove_file(data.join(leftover));
+    }
+    std::fs::rename(&copy, &file).unwrap();
+    let t = TestMaster::in_folder(stopped, LONG).await;
+    assert_eq!(a.next(&t, 60).await, [] as [Value; 0], "it learns where it is");
+    let waiting = a.request(&t, 60);
+    let (answer, ()) = tokio::join!(both(waiting), async {
+        t.until_waiting(1).await;
+        send(&t, "new").await;
+    });
+    assert_eq!(answer.1["casts"][0]["body"], "new");
+    assert_eq!(a.next(&t, 60).await, [json!("new")], "it knows none by this id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_set_back_while_main_servers_run_gives_no_id_twice() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let on = async || {
+        let folder = tempfile::tempdir().unwrap();
+        let options = MasterOptions { state: location.clone(), ..options(&folder, LONG) };
+        TestMaster::with_options(folder, options).await.with_nodes(&["a"]).await
+    };
+    let (one, other) = (on().await, on().await);
+    let mut a = FakeNode::new("a");
+    let to_all = || json!({"all": true});
+    other.send(to_all(), json!("1"), 60).await;
+    for body in ["2", "3"] {
+        one.send(to_all(), json!(body), 60).await;
+    }
+    while a.after < 3 {
+        a.next(&one, 60).await;
+    }
+    let set_back = "DELETE FROM edge_mirror_cast WHERE seq > 1; UPDATE edge_mirror_cast_head SET seq = 1, casts = 1";
+    // It is stopped where it is dropped.
+    let _postgres = tasks::blocking(move || {
+        postgres.ask("fleet", set_back);
+        postgres
+    })
+    .await;
+    // Whether the other one knew of them yet or not: the node says how far it was.
+    let begun = Instant::now();
+    while other.master.server.cast_outbox.head().unwrap().1 != 1 || a.after != 1 {
+        assert_eq!(a.next(&other, 0).await, [] as [Value; 0]);
+        assert!(begun.elapsed() < GRACE * 4, "{:?}", other.master.server.cast_outbox.head());
+    }
+    other.send(to_all(), json!("new"), 60).await;
+    assert_eq!(a.next(&other, 60).await, [json!("new")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn casts_that_were_removed_before_they_were_followed_are_passed_by() {
+    let postgres = TestPostgres::start().await;
+    let location = postgres.database("fleet").await;
+    let folder = tempfile::tempdir().unwrap();
+    let options = MasterOptions { state: location.clone(), ..options(&folder, LONG) };
+    let t = TestMaster::with_options(folder, options).await.with_nodes(&["a"]).await;
+    let mut a = FakeNode::new("a");
+    t.send(json!({"all": true}), json!(1), 60).await;
+    assert_eq!(a.next(&t, 60).await, [json!(1)]);
+    // Another main server gave five numbers, and removed their casts.
+    let _postgres = tasks::blocking(move || {
+        postgres.ask("fleet", "UPDATE edge_mirror_cast_head SET seq = seq + 5");
+        postgres
+    })
+    .await;
+    let followed = async {
+        t.send(json!({"all": true}), json!("next"), 60).await;
+        a.next(&t, 60).await
+    };
+    let next = tokio::time::timeout(GRACE * 4, followed).await.expect("it follows for ever");
+    assert_eq!((next, a.after), (vec![json!("next")], 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_names_another_sequence_goes_on_where_it_was_here() {
+    let t = TestMaster::start().await.with_nodes(&["a"]).await;
+    let mut a = FakeNode::new("a");
+    for body in ["1", "2"] {
+        t.send(json!({"all": true}), json!(body), 60).await;
+    }
+    while a.after < 2 {
+        a.next(&t, 60).await;
+    }
+    a.next(&t, 1).await;
+    let last = t.send(json!({"all": true}), json!("3"), 60).await;
+    let t = t.restarted().await;
+    let mut a =
+        FakeNode { stream: "of another fleet".to_owned(), after: 700, ..FakeNode::new("a") };
+    assert_eq!(a.next(&t, 60).await, [json!("3")]);
+    t.until_delivered(&last, &[("a", "sent")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_given_nobody_elses_casts() {
+    let t = TestMaster::start().await.with_nodes(&["a"]).await;
+    t.send(json!({"nodes": ["a"]}), json!("for a alone"), 60).await;
+    let elsewhere = tls::http(tls::client()).local_address(Some([127, 0, 0, 2].into()));
+    let elsewhere = elsewhere.build().unwrap();
+    let ask = elsewhere.get(t.url(POLL)).header("edge-mirror-node", "a");
+    assert_eq!(both(ask).await.0, 403, "it may be any node of the fleet");
+    // It registers there, and is this node from then on.
+    let body = json!({"node_id": "a", "address": "127.0.0.1:1", "status": "online"});
+    let register = elsewhere.post(t.url("/api/v1/nodes/register")).json(&body);
+    assert_eq!(both(register).await.0, 200);
+    let ask = elsewhere.get(t.url(POLL)).header("edge-mirror-node", "a");
+    assert_eq!(both(ask).await.1["casts"][0]["body"], "for a alone");
+    assert_eq!(both(FakeNode::new("a").request(&t, 1)).await.0, 403);
 }

@@ -21,8 +21,9 @@ use crate::{
 
 /// Casts of one transaction, about.
 const MAX_BATCH: usize = 2000;
-/// Interval of removing those that are old.
+/// Interval of removing those that are old, and of doing so while there are more of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_ON: Duration = Duration::from_millis(20);
 /// Interval of looking for casts of other main servers, where that was not notified.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Interval of saving how far nodes are.
@@ -41,7 +42,8 @@ pub(crate) async fn save_casts(
     mut queue: mpsc::Receiver<PendingCasts>,
     stop: CancellationToken,
 ) {
-    let mut writer = CastWriter { server, repository, changes: 0, fault: None };
+    let mut writer =
+        CastWriter { server, repository, changes: 0, has_more_to_remove: false, fault: None };
     let server = writer.server.clone();
     let every = |interval| {
         let mut ticks = tokio::time::interval(interval);
@@ -64,10 +66,14 @@ pub(crate) async fn save_casts(
             _ = follow.tick(), if may_follow => writer.follow().await,
             () = server.wake.casts.notified() => writer.follow().await,
         }
+        if std::mem::take(&mut writer.has_more_to_remove) {
+            sweep.reset_after(SWEEP_ON);
+        }
     }
     writer.save_cursors().await;
     writer.repository.close().await;
     writer.server.cast_records.close().await;
+    writer.server.node_casts.close().await;
 }
 
 struct CastWriter {
@@ -75,6 +81,7 @@ struct CastWriter {
     repository: CastRepository,
     /// The number of the last cancellation that is known here.
     changes: i64,
+    has_more_to_remove: bool,
     /// The last error, while nothing is tried after it.
     fault: Option<(Arc<StateError>, Instant)>,
 }
@@ -136,10 +143,10 @@ impl CastWriter {
                 return;
             }
         };
+        self.has_more_to_remove |= saved.has_more_to_remove;
         self.deliver(&requests, &saved).await;
         for ((casts, reply), outcome) in requests.into_iter().zip(saved.outcomes) {
-            let stream = saved.stream.clone();
-            let added = outcome.map(|receipts| AddedCasts { stream, receipts, casts });
+            let added = outcome.map(|receipts| AddedCasts { receipts, casts });
             let _ = reply.send(added.map_err(RequestError::from));
         }
     }
@@ -151,12 +158,13 @@ impl CastWriter {
             let Ok(receipts) = outcome else { continue };
             let added = casts.iter().zip(receipts).filter(|(_, receipt)| !receipt.repeated);
             new.extend(added.map(|(cast, receipt)| {
-                let kept = cast.kept(receipt.seq, saved.stream.clone());
-                DeliverableCast::new(&kept, cast.audience.clone())
+                DeliverableCast::new(&cast.kept(&receipt.id), cast.audience.clone())
             }));
         }
-        // Another main server's come between.
-        if !self.server.cast_outbox.push(new) {
+        let outbox = &self.server.cast_outbox;
+        let has_name = outbox.head().is_some_and(|(known, _)| known == saved.stream);
+        // Another main server's come between, or the sequence has another name.
+        if !has_name || !outbox.push(new) {
             self.follow().await;
         }
     }
@@ -164,28 +172,40 @@ impl CastWriter {
     /// Has nodes get casts of other main servers, and none that those cancelled.
     async fn follow(&mut self) {
         while self.refusal().is_none() {
-            let known = self.server.cast_outbox.head();
-            let after = known.as_ref().map(|(_, head)| *head);
-            let news = self.repository.news(after, self.changes).await;
+            let outbox = &self.server.cast_outbox;
+            let (claimed, known) = (outbox.take_claim(), outbox.head());
+            let news = self.repository.news(known.as_ref(), self.changes).await;
             let Ok(news) = self.noted(news) else { return };
-            let CastNews { stream, head, changes, casts, cancelled } = news;
-            let is_known = known.as_ref().is_some_and(|(known, _)| *known == stream);
-            if !is_known || after.is_none_or(|after| head - after > MAX_FOLLOWED) {
-                self.server.cast_outbox.begin(stream, head);
-                self.changes = changes;
+            let CastNews { streams, head, changes, casts, cancelled } = news;
+            let after = known.map_or(0, |(_, after)| after);
+            let outbox = &self.server.cast_outbox;
+            let is_set_back = streams.is_none() && head < after.max(claimed);
+            if is_set_back {
+                warn!(
+                    "casts up to number {} are not in the database any more, which ends at {head}: was an older one restored?",
+                    after.max(claimed)
+                );
+                self.repository.rename_stream();
+            }
+            self.changes = changes;
+            let goes_on = match streams.clone() {
+                Some(streams) => outbox.rename(streams),
+                None => head >= after,
+            };
+            if !goes_on || head - after > MAX_FOLLOWED {
+                outbox.begin(streams, head);
                 return;
             }
             let new = casts.iter().map(|(cast, to)| DeliverableCast::new(cast, to.clone()));
-            self.server.cast_outbox.push(new.collect());
-            cancelled.iter().for_each(|seq| self.server.cast_outbox.cancel(*seq));
-            self.changes = changes;
-            let known = self.server.cast_outbox.head().map(|(_, known)| known);
-            if known.is_none_or(|known| known >= head) {
+            outbox.push(new.collect());
+            cancelled.iter().for_each(|seq| outbox.cancel(*seq));
+            let now = outbox.head().map_or(head, |(_, now)| now);
+            if now >= head {
                 return;
             }
-            if known == after {
+            if now == after {
                 // The next ones were removed already: nodes read the database.
-                self.server.cast_outbox.begin(stream, head);
+                outbox.begin(None, head);
                 return;
             }
         }
@@ -233,8 +253,9 @@ impl CastWriter {
         }
         let limits = &self.server.casts.limits;
         let swept = self.repository.sweep(limits, UnixMillis::now()).await;
-        if let Err(refusal) = self.noted(swept) {
-            debug!("old casts were not removed: {refusal}");
+        match self.noted(swept) {
+            Ok(has_more) => self.has_more_to_remove = has_more,
+            Err(refusal) => debug!("old casts were not removed: {refusal}"),
         }
     }
 }

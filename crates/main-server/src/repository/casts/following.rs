@@ -9,36 +9,44 @@ use std::{
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::package::percent_encoded;
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, Row};
 
-use super::rows::{self, MANY};
+use super::{
+    rows::{self, MANY},
+    streams,
+};
 use crate::{
     repository::document::{WriteFault, millis},
     state::{
-        casts::{CastGap, KeptCast, NodeCursor},
+        casts::{CastGap, CastStreams, KeptCast, NodeCursor},
         destinations::Audience,
     },
 };
 
 const SELECT_HEAD: &str = "SELECT stream, seq, changes FROM edge_mirror_cast_head";
-const SELECT_CANCELLED: &str = "SELECT seq FROM edge_mirror_cast WHERE change > $1";
+pub(super) const SELECT_CANCELLED: &str =
+    "SELECT seq FROM edge_mirror_cast WHERE change > 0 AND change > $1";
 const SELECT_AUDIENCE: &str = "SELECT nodes FROM edge_mirror_cast_audience WHERE name = $1";
-/// Of a node: those whose audience lists it.
-const SELECT_FOR_NODE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast LEFT JOIN edge_mirror_cast_audience ON name = audience WHERE seq > $1 AND seq < $2 AND expires_at > $3 AND cancelled_at = 0 AND (audience = 'all' OR REPLACE(nodes, $4, '') <> nodes) ORDER BY seq LIMIT $5";
-const SELECT_CURSORS: &str =
-    "SELECT node, sent, received FROM edge_mirror_cast_cursor WHERE stream = $1";
-const SELECT_GAPS: &str = "SELECT node, after_seq, through, at FROM edge_mirror_cast_gap WHERE stream = $1 AND after_seq < $2 AND through >= $2";
-const CURSOR_COLUMNS: usize = 5;
-const GAP_COLUMNS: usize = 5;
+/// For a node: what is for all, and what is for audiences that it is in.
+pub(super) const SELECT_FOR_ALL: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE audience = 'all' AND seq > $1 AND seq < $2 AND expires_at > $3 AND cancelled_at = 0 ORDER BY seq LIMIT $4";
+pub(super) const SELECT_FOR_NODE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE audience IN (SELECT audience FROM edge_mirror_cast_member WHERE node = $5) AND seq > $1 AND seq < $2 AND expires_at > $3 AND cancelled_at = 0 ORDER BY seq LIMIT $4";
+const SELECT_PLACE: &str = "SELECT sent, received FROM edge_mirror_cast_place WHERE node = $1";
+const SELECT_PLACES: &str = "SELECT node, sent, received FROM edge_mirror_cast_place";
+const SELECT_SKIPS: &str = "SELECT node, after_seq, through, at FROM edge_mirror_cast_skip WHERE after_seq < $1 AND through >= $1";
+const PLACE_COLUMNS: usize = 4;
+const SKIP_COLUMNS: usize = 4;
 
 /// A node may be at another main server since: the furthest one counts.
-const KEEP_FURTHEST: &str = " ON CONFLICT (node) DO UPDATE SET stream = excluded.stream, sent = excluded.sent, received = excluded.received, at = excluded.at WHERE edge_mirror_cast_cursor.stream <> excluded.stream OR edge_mirror_cast_cursor.received <= excluded.received";
-const KEEP_LATEST: &str = " ON CONFLICT (node, stream, after_seq) DO UPDATE SET through = excluded.through, at = excluded.at";
+const KEEP_FURTHEST: &str = " ON CONFLICT (node) DO UPDATE SET sent = excluded.sent, received = excluded.received, at = excluded.at WHERE edge_mirror_cast_place.received <= excluded.received";
+const KEEP_LATEST: &str =
+    " ON CONFLICT (node, after_seq) DO UPDATE SET through = excluded.through, at = excluded.at";
 
 /// The casts that were added and cancelled since a look before.
 #[derive(Debug)]
 pub(crate) struct CastNews {
-    pub(crate) stream: Arc<str>,
+    /// None if the sequence has the name that is known.
+    pub(crate) streams: Option<CastStreams>,
     /// The number of the last cast.
     pub(crate) head: i64,
     pub(crate) changes: i64,
@@ -56,16 +64,21 @@ pub(crate) struct SavedCursors {
 
 pub(super) async fn read_news(
     connection: &mut AnyConnection,
-    after: Option<i64>,
+    known: Option<&(Arc<str>, i64)>,
     changes: i64,
 ) -> Result<CastNews, WriteFault> {
     let row = sqlx::query::<Any>(SELECT_HEAD).fetch_one(&mut *connection).await?;
-    let stream = row.try_get::<String, _>(0)?.into();
+    let stream: String = row.try_get(0)?;
     let (head, now): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+    let is_renamed = known.is_none_or(|(known, _)| **known != *stream);
+    let streams = match is_renamed {
+        true => Some(streams::read(&mut *connection, stream.into()).await?),
+        false => None,
+    };
     let mut casts = Vec::new();
-    if let Some(after) = after.filter(|after| *after < head) {
+    if let Some((_, after)) = known.filter(|(_, after)| *after < head) {
         let mut audiences = BTreeMap::<Arc<str>, Arc<Audience>>::new();
-        for cast in rows::read_after(connection, after, rows::PAGE).await? {
+        for cast in rows::read_after(connection, *after, rows::PAGE).await? {
             let audience = match audiences.get(&cast.audience) {
                 Some(audience) => audience.clone(),
                 None => {
@@ -84,7 +97,7 @@ pub(super) async fn read_news(
             cancelled.push(row.try_get(0)?);
         }
     }
-    Ok(CastNews { stream, head, changes: now, casts, cancelled })
+    Ok(CastNews { streams, head, changes: now, casts, cancelled })
 }
 
 pub(in crate::repository) async fn read_audience(
@@ -108,29 +121,43 @@ pub(in crate::repository) async fn read_for_node(
     now: UnixMillis,
     limit: i64,
 ) -> Result<Vec<KeptCast>, WriteFault> {
-    let select = sqlx::query::<Any>(SELECT_FOR_NODE).bind(after).bind(before).bind(millis(now));
-    let select = select.bind(Audience::listed(node_id)).bind(limit);
-    select.fetch_all(connection).await?.iter().map(rows::kept).collect()
+    let select = |statement: &'static str| {
+        let select = sqlx::query::<Any>(statement).bind(after).bind(before);
+        select.bind(millis(now)).bind(limit)
+    };
+    let mut found = select(SELECT_FOR_ALL).fetch_all(&mut *connection).await?;
+    let of_node = select(SELECT_FOR_NODE).bind(percent_encoded(node_id).into_owned());
+    found.extend(of_node.fetch_all(connection).await?);
+    let mut casts = found.iter().map(rows::kept).collect::<Result<Vec<_>, _>>()?;
+    casts.sort_unstable_by_key(|cast| cast.seq);
+    casts.truncate(usize::try_from(limit).unwrap_or_default());
+    Ok(casts)
+}
+
+/// The place of a node, if one was saved.
+pub(in crate::repository) async fn read_cursor(
+    connection: &mut AnyConnection,
+    node_id: &str,
+) -> Result<Option<NodeCursor>, WriteFault> {
+    let select = sqlx::query::<Any>(SELECT_PLACE).bind(percent_encoded(node_id).into_owned());
+    let row = select.fetch_optional(connection).await?;
+    row.map(|row| Ok(NodeCursor { sent: row.try_get(0)?, received: row.try_get(1)? })).transpose()
 }
 
 pub(in crate::repository) async fn read_cursors(
     connection: &mut AnyConnection,
-    cast: (&Arc<str>, i64),
+    seq: i64,
 ) -> Result<SavedCursors, WriteFault> {
-    let (stream, seq) = cast;
     let mut found = SavedCursors::default();
     let node = |text: String| percent_decode_str(&text).decode_utf8_lossy().into_owned();
-    let select = sqlx::query::<Any>(SELECT_CURSORS).bind(stream.to_string());
-    for row in select.fetch_all(&mut *connection).await? {
-        let (sent, received) = (row.try_get(1)?, row.try_get(2)?);
-        let cursor = NodeCursor { stream: stream.clone(), sent, received };
+    for row in sqlx::query::<Any>(SELECT_PLACES).fetch_all(&mut *connection).await? {
+        let cursor = NodeCursor { sent: row.try_get(1)?, received: row.try_get(2)? };
         found.cursors.insert(node(row.try_get(0)?), cursor);
     }
-    let select = sqlx::query::<Any>(SELECT_GAPS).bind(stream.to_string()).bind(seq);
+    let select = sqlx::query::<Any>(SELECT_SKIPS).bind(seq);
     for row in select.fetch_all(connection).await? {
         found.gaps.push(CastGap {
             node_id: node(row.try_get(0)?),
-            stream: stream.clone(),
             after: row.try_get(1)?,
             through: row.try_get(2)?,
             at: UnixMillis::from_millis(rows::unsigned(row.try_get(3)?)),
@@ -139,40 +166,81 @@ pub(in crate::repository) async fn read_cursors(
     Ok(found)
 }
 
+/// Saves places and gaps; nobody is further than the last number is.
 pub(super) async fn save_cursors(
     connection: &mut AnyConnection,
     cursors: &[(String, NodeCursor)],
     gaps: &[CastGap],
-    now: UnixMillis,
+    (head, now): (i64, UnixMillis),
 ) -> Result<(), WriteFault> {
-    static CURSORS: rows::Statements = rows::Statements::new(
-        "INSERT INTO edge_mirror_cast_cursor (node, stream, sent, received, at) VALUES ",
-        CURSOR_COLUMNS,
+    let places = cursors.iter().map(|(node, cursor)| {
+        let NodeCursor { sent, received } = cursor.up_to(head);
+        SavedPlace { node: percent_encoded(node).into_owned(), sent, received, at: millis(now) }
+    });
+    insert_places(connection, &places.collect::<Vec<_>>()).await?;
+    // One row must not be written twice by a statement.
+    let latest: BTreeMap<_, _> = gaps.iter().map(|gap| ((&gap.node_id, gap.after), gap)).collect();
+    let skips = latest.into_values().map(|gap| SavedSkip {
+        node: percent_encoded(&gap.node_id).into_owned(),
+        after: gap.after,
+        through: gap.through.min(head),
+        at: millis(gap.at),
+    });
+    insert_skips(connection, &skips.collect::<Vec<_>>()).await
+}
+
+/// A row of `edge_mirror_cast_place`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct SavedPlace {
+    pub(super) node: String,
+    pub(super) sent: i64,
+    pub(super) received: i64,
+    pub(super) at: i64,
+}
+
+/// A row of `edge_mirror_cast_skip`.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct SavedSkip {
+    pub(super) node: String,
+    pub(super) after: i64,
+    pub(super) through: i64,
+    pub(super) at: i64,
+}
+
+pub(super) async fn insert_places(
+    connection: &mut AnyConnection,
+    places: &[SavedPlace],
+) -> Result<(), WriteFault> {
+    static PLACES: rows::Statements = rows::Statements::new(
+        "INSERT INTO edge_mirror_cast_place (node, sent, received, at) VALUES ",
+        PLACE_COLUMNS,
         KEEP_FURTHEST,
     );
-    static GAPS: rows::Statements = rows::Statements::new(
-        "INSERT INTO edge_mirror_cast_gap (node, stream, after_seq, through, at) VALUES ",
-        GAP_COLUMNS,
-        KEEP_LATEST,
-    );
-    for rows in chunks(cursors) {
-        let mut insert = sqlx::query::<Any>(CURSORS.of(rows.len()));
-        for (node, cursor) in rows {
-            insert = insert.bind(percent_encoded(node).into_owned());
-            insert = insert.bind(cursor.stream.to_string()).bind(cursor.sent);
-            insert = insert.bind(cursor.received).bind(millis(now));
+    for rows in chunks(places) {
+        let mut insert = sqlx::query::<Any>(PLACES.of(rows.len()));
+        for place in rows {
+            insert = insert.bind(place.node.clone()).bind(place.sent);
+            insert = insert.bind(place.received).bind(place.at);
         }
         insert.execute(&mut *connection).await?;
     }
-    // One row must not be written twice by a statement.
-    let latest: BTreeMap<_, _> =
-        gaps.iter().map(|gap| ((&gap.node_id, &gap.stream, gap.after), gap)).collect();
-    for rows in chunks(&latest.into_values().collect::<Vec<_>>()) {
-        let mut insert = sqlx::query::<Any>(GAPS.of(rows.len()));
-        for gap in rows {
-            insert = insert.bind(percent_encoded(&gap.node_id).into_owned());
-            insert = insert.bind(gap.stream.to_string()).bind(gap.after);
-            insert = insert.bind(gap.through).bind(millis(gap.at));
+    Ok(())
+}
+
+pub(super) async fn insert_skips(
+    connection: &mut AnyConnection,
+    skips: &[SavedSkip],
+) -> Result<(), WriteFault> {
+    static SKIPS: rows::Statements = rows::Statements::new(
+        "INSERT INTO edge_mirror_cast_skip (node, after_seq, through, at) VALUES ",
+        SKIP_COLUMNS,
+        KEEP_LATEST,
+    );
+    for rows in chunks(skips) {
+        let mut insert = sqlx::query::<Any>(SKIPS.of(rows.len()));
+        for skip in rows {
+            insert = insert.bind(skip.node.clone()).bind(skip.after);
+            insert = insert.bind(skip.through).bind(skip.at);
         }
         insert.execute(&mut *connection).await?;
     }

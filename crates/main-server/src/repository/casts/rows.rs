@@ -2,12 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock, OnceLock},
+    sync::OnceLock,
 };
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, AnyConnection, Row, any::AnyRow};
+use sqlx::{
+    Any, AnyConnection, Row,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
 use super::following::chunks;
 use crate::{
@@ -25,14 +29,20 @@ static INSERT: Statements = Statements::new(
     12,
     "",
 );
-static SELECT_KEYS: LazyLock<String> = LazyLock::new(|| {
-    let places: Vec<_> = (1..=MANY).map(|place| format!("${place}")).collect();
-    format!(
-        "SELECT key, seq, details FROM edge_mirror_cast WHERE key <> '' AND key IN ({})",
-        places.join(", ")
-    )
-});
-const INSERT_AUDIENCE: &str = "INSERT INTO edge_mirror_cast_audience (name, nodes) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+static SELECT_KEYS: ListStatement = ListStatement::new(
+    "SELECT key, stream, seq, details FROM edge_mirror_cast WHERE key <> '' AND key IN (",
+    ")",
+);
+static INSERT_AUDIENCES: Statements = Statements::new(
+    "INSERT INTO edge_mirror_cast_audience (name, nodes) VALUES ",
+    2,
+    " ON CONFLICT (name) DO NOTHING RETURNING name, nodes",
+);
+static INSERT_MEMBERS: Statements = Statements::new(
+    "INSERT INTO edge_mirror_cast_member (node, audience) VALUES ",
+    2,
+    " ON CONFLICT (node, audience) DO NOTHING",
+);
 const SELECT_AUDIENCES: &str = "SELECT name, nodes FROM edge_mirror_cast_audience";
 const SELECT_ONE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq = $1 AND stream = $2";
 const SELECT_AFTER: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq > $1 ORDER BY seq LIMIT $2";
@@ -69,6 +79,34 @@ impl Statements {
             let rows: Vec<_> = (0..rows).map(row).collect();
             format!("{}{}{}", self.insert, rows.join(", "), self.on_conflict)
         })
+    }
+}
+
+/// A statement about the rows that have one of some texts.
+pub(super) struct ListStatement {
+    before: &'static str,
+    after: &'static str,
+    text: OnceLock<String>,
+}
+
+impl ListStatement {
+    pub(super) const fn new(before: &'static str, after: &'static str) -> Self {
+        Self { before, after, text: OnceLock::new() }
+    }
+
+    /// The statement for 1 to `MANY` texts. It is always the same one: the last text fills
+    /// what is left of it.
+    pub(super) fn bind(&'static self, texts: &[&str]) -> Query<'static, Any, AnyArguments> {
+        let text = self.text.get_or_init(|| {
+            let places: Vec<_> = (1..=MANY).map(|place| format!("${place}")).collect();
+            format!("{}{}{}", self.before, places.join(", "), self.after)
+        });
+        let last = texts.len().saturating_sub(1);
+        let mut query = sqlx::query::<Any>(text.as_str());
+        for place in 0..MANY {
+            query = query.bind(texts.get(place.min(last)).copied().unwrap_or_default().to_owned());
+        }
+        query
     }
 }
 
@@ -141,18 +179,14 @@ pub(super) fn from_document(id: &str, text: &str) -> Result<KeptCast, WriteFault
 /// Adds casts, and the audiences that they are the first ones for.
 pub(super) async fn insert(
     connection: &mut AnyConnection,
-    stream: &str,
-    casts: &[(i64, &NewCast)],
+    casts: &[(&CastId, &NewCast)],
 ) -> Result<(), WriteFault> {
     let audiences: BTreeMap<_, _> =
         casts.iter().map(|(_, cast)| (&*cast.audience_name, &cast.audience)).collect();
-    for (name, audience) in audiences {
-        if let Some(nodes) = audience.to_json() {
-            insert_audience(connection, name.to_owned(), nodes).await?;
-        }
-    }
-    let stream: Arc<str> = stream.into();
-    let kept = casts.iter().map(|(seq, cast)| cast.kept(*seq, stream.clone()));
+    let audiences = audiences.into_iter();
+    let listed = audiences.filter_map(|(name, to)| Some((name.to_owned(), to.to_json()?)));
+    insert_audiences(connection, &listed.collect::<Vec<_>>()).await?;
+    let kept = casts.iter().map(|(id, cast)| cast.kept(id));
     insert_kept(connection, &kept.collect::<Vec<_>>()).await
 }
 
@@ -175,13 +209,32 @@ pub(super) async fn insert_kept(
     Ok(())
 }
 
-pub(super) async fn insert_audience(
+/// Adds those that are not there yet, each a name and a list, and who is in them.
+pub(super) async fn insert_audiences(
     connection: &mut AnyConnection,
-    name: String,
-    nodes: String,
+    audiences: &[(String, String)],
 ) -> Result<(), WriteFault> {
-    let insert = sqlx::query::<Any>(INSERT_AUDIENCE).bind(name).bind(nodes);
-    insert.execute(connection).await?;
+    let mut members = Vec::new();
+    for rows in chunks(audiences) {
+        let mut insert = sqlx::query::<Any>(INSERT_AUDIENCES.of(rows.len()));
+        for (name, nodes) in rows {
+            insert = insert.bind(name.clone()).bind(nodes.clone());
+        }
+        for row in insert.fetch_all(&mut *connection).await? {
+            let (name, nodes): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let nodes: Vec<String> = serde_json::from_str(&nodes).map_err(|error| {
+                WriteFault::Damaged(format!("cast audience '{name}' is malformed: {error}"))
+            })?;
+            members.extend(nodes.into_iter().map(|node| (node, name.clone())));
+        }
+    }
+    for rows in chunks(&members) {
+        let mut insert = sqlx::query::<Any>(INSERT_MEMBERS.of(rows.len()));
+        for (node, audience) in rows {
+            insert = insert.bind(node.clone()).bind(audience.clone());
+        }
+        insert.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -199,14 +252,10 @@ pub(super) async fn find_keys(
 ) -> Result<HashMap<String, KeyedCast>, WriteFault> {
     let mut found = HashMap::new();
     for chunk in keys.chunks(MANY) {
-        let mut select = sqlx::query::<Any>(SELECT_KEYS.as_str());
-        // The statement is always the same one: the last key fills what is left of it.
-        for place in 0..MANY {
-            select = select.bind(chunk[place.min(chunk.len() - 1)].to_owned());
-        }
-        for row in select.fetch_all(&mut *connection).await? {
-            let fingerprint = details(row.try_get(2)?)?.fingerprint;
-            found.insert(row.try_get(0)?, KeyedCast { seq: row.try_get(1)?, fingerprint });
+        for row in SELECT_KEYS.bind(chunk).fetch_all(&mut *connection).await? {
+            let id = CastId { stream: row.try_get::<String, _>(1)?.into(), seq: row.try_get(2)? };
+            let fingerprint = details(row.try_get(3)?)?.fingerprint;
+            found.insert(row.try_get(0)?, KeyedCast { id, fingerprint });
         }
     }
     Ok(found)

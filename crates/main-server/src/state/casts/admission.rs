@@ -1,8 +1,8 @@
 //! Decides which of the casts that wait are saved, and under which numbers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use super::{CastLimits, NewCast};
+use super::{CastId, CastLimits, NewCast};
 use crate::refusal::RequestError;
 
 /// The casts that are kept, before any is added.
@@ -17,14 +17,14 @@ pub(crate) struct CastTotals {
 /// A kept cast that has a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyedCast {
-    pub(crate) seq: i64,
+    pub(crate) id: CastId,
     pub(crate) fingerprint: String,
 }
 
-/// The number of a cast that is saved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The id of a cast that is saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CastReceipt {
-    pub(crate) seq: i64,
+    pub(crate) id: CastId,
     /// It was saved before, and is not sent again.
     pub(crate) repeated: bool,
 }
@@ -50,15 +50,17 @@ impl From<CastRefusal> for RequestError {
 /// Gives numbers to the casts of some requests, in their order: to all of a request or to
 /// none. `keyed` has the kept casts of all keys that occur, and gets the new ones.
 pub(crate) fn admit(
+    stream: &Arc<str>,
     totals: &mut CastTotals,
     keyed: &mut HashMap<String, KeyedCast>,
     limits: &CastLimits,
     requests: &[&[NewCast]],
 ) -> Vec<Result<Vec<CastReceipt>, CastRefusal>> {
-    requests.iter().map(|request| admit_one(totals, keyed, limits, request)).collect()
+    requests.iter().map(|request| admit_one(stream, totals, keyed, limits, request)).collect()
 }
 
 fn admit_one(
+    stream: &Arc<str>,
     totals: &mut CastTotals,
     keyed: &mut HashMap<String, KeyedCast>,
     limits: &CastLimits,
@@ -72,7 +74,7 @@ fn admit_one(
             if known.fingerprint != cast.details.fingerprint {
                 return Err(CastRefusal::OtherContent(cast.key.clone()));
             }
-            receipts.push(CastReceipt { seq: known.seq, repeated: true });
+            receipts.push(CastReceipt { id: known.id.clone(), repeated: true });
             continue;
         }
         after.seq += 1;
@@ -81,11 +83,12 @@ fn admit_one(
         if after.count > limits.max_casts || after.bytes > limits.max_bytes {
             return Err(CastRefusal::Full(limits.max_casts, limits.max_bytes));
         }
+        let id = CastId { stream: stream.clone(), seq: after.seq };
         if !cast.key.is_empty() {
             let fingerprint = cast.details.fingerprint.clone();
-            new_keys.insert(cast.key.clone(), KeyedCast { seq: after.seq, fingerprint });
+            new_keys.insert(cast.key.clone(), KeyedCast { id: id.clone(), fingerprint });
         }
-        receipts.push(CastReceipt { seq: after.seq, repeated: false });
+        receipts.push(CastReceipt { id, repeated: false });
     }
     *totals = after;
     keyed.extend(new_keys);
@@ -127,8 +130,10 @@ mod tests {
 
     /// The numbers, negative where a cast is a repetition; or the refusal.
     fn numbers(outcome: &Result<Vec<CastReceipt>, CastRefusal>) -> Result<Vec<i64>, CastRefusal> {
-        let signed =
-            |receipt: &CastReceipt| if receipt.repeated { -receipt.seq } else { receipt.seq };
+        let signed = |receipt: &CastReceipt| match receipt.repeated {
+            true => -receipt.id.seq,
+            false => receipt.id.seq,
+        };
         outcome.clone().map(|receipts| receipts.iter().map(signed).collect())
     }
 
@@ -136,8 +141,9 @@ mod tests {
     fn numbers_have_no_holes_and_a_request_is_admitted_whole_or_not_at_all() {
         let limits = CastLimits { max_casts: 6, ..CastLimits::default() };
         let mut totals = CastTotals { seq: 10, count: 1, bytes: 0 };
+        let id = CastId { stream: "before".into(), seq: 7 };
         let mut keyed =
-            HashMap::from([("old".to_owned(), KeyedCast { seq: 7, fingerprint: "o".to_owned() })]);
+            HashMap::from([("old".to_owned(), KeyedCast { id, fingerprint: "o".to_owned() })]);
         let requests = [
             vec![cast("", ""), cast("a", "1")],
             vec![cast("b", "2"), cast("old", "other")],
@@ -148,7 +154,10 @@ mod tests {
             vec![cast("b", "2")],
         ];
         let requests: Vec<_> = requests.iter().map(Vec::as_slice).collect();
-        let admitted = admit(&mut totals, &mut keyed, &limits, &requests);
+        let admitted = admit(&"now".into(), &mut totals, &mut keyed, &limits, &requests);
+        let receipts = admitted[2].as_ref().unwrap();
+        let streams: Vec<_> = receipts.iter().map(|receipt| &*receipt.id.stream).collect();
+        assert_eq!(streams, ["now", "before", "now", "now"], "a repeated one keeps its id");
         let admitted: Vec<_> = admitted.iter().map(numbers).collect();
         let full = Err(CastRefusal::Full(6, limits.max_bytes));
         let expected = [
@@ -172,7 +181,7 @@ mod tests {
         let mut totals = CastTotals::default();
         let requests = [vec![one.clone(); 2], vec![one.clone()]];
         let requests: Vec<_> = requests.iter().map(Vec::as_slice).collect();
-        let admitted = admit(&mut totals, &mut HashMap::new(), &limits, &requests);
+        let admitted = admit(&"s".into(), &mut totals, &mut HashMap::new(), &limits, &requests);
         assert_eq!(numbers(&admitted[0]), Ok(vec![1, 2]));
         assert!(matches!(admitted[1], Err(CastRefusal::Full(..))));
         assert_eq!(totals.bytes, limits.max_bytes);

@@ -1,6 +1,6 @@
 //! The places of nodes in the sequence of casts, and what became of one cast at each node.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use edge_mirror_base::clock::UnixMillis;
 use serde::Serialize;
@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::{CastStatus, KeptCast};
 
 /// Numbers of the last casts that went to a node, and that it has on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeCursor {
-    pub(crate) stream: Arc<str>,
     pub(crate) sent: i64,
     pub(crate) received: i64,
 }
@@ -19,7 +18,6 @@ pub(crate) struct NodeCursor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CastGap {
     pub(crate) node_id: String,
-    pub(crate) stream: Arc<str>,
     pub(crate) after: i64,
     pub(crate) through: i64,
     pub(crate) at: UnixMillis,
@@ -31,6 +29,7 @@ pub(crate) struct CastGap {
 pub(crate) struct CastCursors {
     changed: HashMap<String, NodeCursor>,
     /// Those that were taken to be saved: a node that asks again where it is changes nothing.
+    /// One for each node that asks here.
     taken: HashMap<String, NodeCursor>,
     gaps: Vec<CastGap>,
 }
@@ -55,16 +54,16 @@ pub(crate) enum DeliveryState {
 
 impl CastCursors {
     /// Notes that a node has everything up to a number.
-    pub(crate) fn note_received(&mut self, node_id: &str, stream: &Arc<str>, number: i64) {
-        self.change(node_id, stream, |cursor| {
+    pub(crate) fn note_received(&mut self, node_id: &str, number: i64) {
+        self.change(node_id, |cursor| {
             cursor.received = cursor.received.max(number);
             cursor.sent = cursor.sent.max(number);
         });
     }
 
     /// Notes that it is being sent everything up to a number.
-    pub(crate) fn note_sent(&mut self, node_id: &str, stream: &Arc<str>, number: i64) {
-        self.change(node_id, stream, |cursor| cursor.sent = cursor.sent.max(number));
+    pub(crate) fn note_sent(&mut self, node_id: &str, number: i64) {
+        self.change(node_id, |cursor| cursor.sent = cursor.sent.max(number));
     }
 
     pub(crate) fn note_gap(&mut self, gap: CastGap) {
@@ -73,12 +72,15 @@ impl CastCursors {
         }
     }
 
-    pub(crate) fn get(&self, node_id: &str) -> Option<&NodeCursor> {
-        self.changed.get(node_id)
+    /// The place of a node that has asked here.
+    pub(crate) fn get(&self, node_id: &str) -> Option<NodeCursor> {
+        self.changed.get(node_id).or_else(|| self.taken.get(node_id)).copied()
     }
 
-    pub(crate) fn gaps(&self) -> &[CastGap] {
-        &self.gaps
+    /// Gaps that have a number in them, and are not saved yet.
+    pub(crate) fn gaps_around(&self, number: i64) -> Vec<CastGap> {
+        let around = |gap: &&CastGap| (gap.after + 1..=gap.through).contains(&number);
+        self.gaps.iter().filter(around).cloned().collect()
     }
 
     /// Takes what is to be saved.
@@ -97,36 +99,49 @@ impl CastCursors {
         gaps.into_iter().for_each(|gap| self.note_gap(gap));
     }
 
-    fn change(&mut self, node_id: &str, stream: &Arc<str>, change: impl Fn(&mut NodeCursor)) {
-        let known = self.changed.get(node_id).or_else(|| self.taken.get(node_id));
-        let known = known.filter(|cursor| cursor.stream == *stream).cloned();
-        let mut cursor =
-            known.clone().unwrap_or(NodeCursor { stream: stream.clone(), ..NodeCursor::default() });
+    /// Forgets what lies behind a number: the sequence was set back to it.
+    pub(crate) fn set_back(&mut self, head: i64) {
+        for cursor in self.changed.values_mut().chain(self.taken.values_mut()) {
+            *cursor = cursor.up_to(head);
+        }
+        self.gaps.retain(|gap| gap.after < head);
+    }
+
+    fn change(&mut self, node_id: &str, change: impl Fn(&mut NodeCursor)) {
+        let known = self.get(node_id);
+        let mut cursor = known.unwrap_or_default();
         change(&mut cursor);
-        if known.as_ref() != Some(&cursor) {
+        if known != Some(cursor) {
             self.changed.insert(node_id.to_owned(), cursor);
         }
     }
 }
 
+impl NodeCursor {
+    /// The further numbers of two looks at the same node.
+    pub(crate) fn furthest(self, other: Self) -> Self {
+        Self { sent: self.sent.max(other.sent), received: self.received.max(other.received) }
+    }
+
+    /// The same, no further than to a number.
+    pub(crate) fn up_to(self, head: i64) -> Self {
+        Self { sent: self.sent.min(head), received: self.received.min(head) }
+    }
+}
+
 /// The state of a cast at a node that it is for. `gaps` are the node's.
-pub(crate) fn delivery<'a>(
+pub(crate) fn delivery(
     cast: &KeptCast,
-    cursor: Option<&NodeCursor>,
-    gaps: impl Iterator<Item = &'a CastGap>,
+    cursor: Option<NodeCursor>,
+    gaps: &[CastGap],
     now: UnixMillis,
 ) -> DeliveryState {
     let settled_at = cast.cancelled_at.unwrap_or(cast.expires_at);
-    let is_missed = |gap: &CastGap| {
-        gap.stream == cast.stream
-            && (gap.after + 1..=gap.through).contains(&cast.seq)
-            && settled_at <= gap.at
-    };
-    let cursor = cursor.filter(|cursor| cursor.stream == cast.stream);
-    let (sent, received) = cursor.map_or((0, 0), |cursor| (cursor.sent, cursor.received));
-    let mut gaps = gaps;
+    let is_missed =
+        |gap: &CastGap| (gap.after + 1..=gap.through).contains(&cast.seq) && settled_at <= gap.at;
+    let NodeCursor { sent, received } = cursor.unwrap_or_default();
     match cast.seq {
-        seq if seq <= sent && gaps.any(is_missed) => DeliveryState::Missed,
+        seq if seq <= sent && gaps.iter().any(is_missed) => DeliveryState::Missed,
         seq if seq <= received => DeliveryState::Received,
         seq if seq <= sent => DeliveryState::Sent,
         _ if cast.status(now) == CastStatus::Active => DeliveryState::Pending,
@@ -169,19 +184,14 @@ mod tests {
     fn what_became_of_a_cast_follows_from_how_far_a_node_is_and_when() {
         use DeliveryState::{Missed, Pending, Received, Sent};
         let mut cursors = CastCursors::default();
-        cursors.note_received("a", &"s".into(), 5);
-        cursors.note_sent("a", &"s".into(), 8);
-        cursors.note_received("a", &"s".into(), 3);
-        let gap = CastGap {
-            node_id: "a".into(),
-            stream: "s".into(),
-            after: 1,
-            through: 4,
-            at: UnixMillis::from_secs(50),
-        };
+        cursors.note_received("a", 5);
+        cursors.note_sent("a", 8);
+        cursors.note_received("a", 3);
+        let gap =
+            CastGap { node_id: "a".into(), after: 1, through: 4, at: UnixMillis::from_secs(50) };
         let at = |seq, cancelled_s, now_s| {
             let now = UnixMillis::from_secs(now_s);
-            delivery(&cast(seq, cancelled_s), cursors.get("a"), [&gap].into_iter(), now)
+            delivery(&cast(seq, cancelled_s), cursors.get("a"), std::slice::from_ref(&gap), now)
         };
         assert_eq!([at(1, None, 60), at(5, None, 60)], [Received; 2]);
         assert_eq!([at(6, None, 60), at(8, None, 60)], [Sent; 2]);
@@ -192,26 +202,28 @@ mod tests {
         assert_eq!(at(3, None, 200), Received, "it expired later");
         assert_eq!(at(3, Some(49), 60), Missed, "it was skipped");
         assert_eq!([at(1, Some(49), 60), at(5, Some(49), 60)], [Received; 2]);
-        let other = KeptCast { stream: "before".into(), ..cast(1, None) };
-        let now = UnixMillis::from_secs(60);
-        assert_eq!(delivery(&other, cursors.get("a"), [].into_iter(), now), Pending);
+        cursors.note_gap(gap);
+        assert_eq!([1, 2, 4, 5].map(|seq| cursors.gaps_around(seq).len()), [0, 1, 1, 0]);
         assert_eq!(cursors.take().0.len(), 1);
-        assert_eq!(cursors.get("a"), None);
+        let now = |cursors: &CastCursors| {
+            delivery(&cast(5, None), cursors.get("a"), &[], UnixMillis::from_secs(60))
+        };
+        assert_eq!(now(&cursors), Received, "while it is being saved");
+        cursors.set_back(2);
+        assert_eq!(now(&cursors), Pending, "another one has the number now");
     }
 
     #[test]
     fn a_node_that_stays_where_it_is_is_saved_once_and_what_was_not_saved_comes_again() {
-        let (mut cursors, stream) = (CastCursors::default(), Arc::<str>::from("s"));
-        cursors.note_received("a", &stream, 5);
+        let mut cursors = CastCursors::default();
+        cursors.note_received("a", 5);
         let (changed, gaps) = cursors.take();
         assert_eq!(changed.len(), 1);
-        cursors.note_received("a", &stream, 5);
+        cursors.note_received("a", 5);
         assert_eq!(cursors.take().0, []);
         cursors.put_back(changed, gaps);
         assert_eq!(cursors.take().0[0].1.received, 5);
-        cursors.note_received("a", &stream, 6);
+        cursors.note_received("a", 6);
         assert_eq!(cursors.take().0[0].1.received, 6);
-        cursors.note_received("a", &"other".into(), 6);
-        assert_eq!(cursors.take().0.len(), 1, "of another sequence");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::{CastDetails, CastLimits, CastPriority, KeptCast};
+use super::{CastDetails, CastId, CastLimits, CastPriority, KeptCast};
 use crate::{
     refusal::RequestError,
     state::{
@@ -23,6 +23,10 @@ const MAX_KEY: usize = 200;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Levels of a JSON body: it has to be read by whoever gets it, within other objects.
 const MAX_DEPTH: usize = 64;
+/// Bytes of the lists of nodes in one request, about: far more than one list of all nodes of
+/// a fleet.
+const MAX_AUDIENCES: usize = 4 << 20;
+const TOO_MANY_AUDIENCES: &str = "这些消息的目标组合太多、太大，请分几次发送 / these casts go to too many different, large groups of nodes: send them in several requests";
 /// Bytes of a cast beside its texts, about.
 const ROW_BYTES: usize = 128;
 
@@ -67,12 +71,12 @@ pub(crate) struct NewCast {
 }
 
 impl NewCast {
-    /// The cast once it is saved under this number.
-    pub(crate) fn kept(&self, seq: i64, stream: Arc<str>) -> KeptCast {
+    /// The cast once it is saved under this id.
+    pub(crate) fn kept(&self, id: &CastId) -> KeptCast {
         let cast = self.clone();
         KeptCast {
-            seq,
-            stream,
+            seq: id.seq,
+            stream: id.stream.clone(),
             at: cast.at,
             expires_at: cast.expires_at,
             cancelled_at: None,
@@ -109,6 +113,7 @@ pub(crate) fn read_casts(
         )));
     }
     let mut audiences = HashMap::<Destinations, NamedAudience>::new();
+    let mut audience_bytes = 0;
     let mut read = Vec::with_capacity(count);
     for (place, cast) in casts.into_iter().enumerate() {
         let cast = CastRequest::read(cast, limits, now).and_then(|(request, expires_at)| {
@@ -116,6 +121,10 @@ pub(crate) fn read_casts(
                 Some(audience) => audience.clone(),
                 None => {
                     let audience = resolve(&request.to).map_err(|error| error.to_string())?;
+                    audience_bytes += audience.bytes();
+                    if audience_bytes > MAX_AUDIENCES {
+                        return Err(TOO_MANY_AUDIENCES.to_owned());
+                    }
                     let audience = (Arc::from(audience.name()), Arc::new(audience));
                     audiences.insert(request.to.clone(), audience.clone());
                     audience
@@ -310,6 +319,26 @@ mod tests {
         assert_eq!(prints.len(), 5);
         assert!(!prints.contains(&print(json!({}))));
         assert_eq!(print(json!({})), print(json!({"priority": "normal"})));
+    }
+
+    #[test]
+    fn lists_of_nodes_are_bounded_and_those_that_are_the_same_count_once() {
+        let by = AuditedOperator { address: [127, 0, 0, 1].into(), how: AuditedLogin::Local };
+        let resolve = |to: &Destinations| {
+            let ids = (0..10_000).map(|n| format!("{}-{n:05}", to.sites[0]));
+            Ok(Audience::Nodes(ids.collect()))
+        };
+        let read = |sites: std::ops::Range<usize>| {
+            let casts = sites.map(|site| cast(json!({"to": {"sites": [format!("s{site}")]}})));
+            let casts = serde_json::from_value(
+                casts.chain([cast(json!({"to": {"sites": ["s1"]}}))]).collect(),
+            )
+            .unwrap();
+            read_casts(casts, &CastLimits::default(), &by, NOW, resolve)
+        };
+        assert_eq!(read(0..5).unwrap().len(), 6);
+        let refusal = read(0..9).unwrap_err().to_string();
+        assert!(refusal.contains("send them in several requests"), "{refusal}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::casts::DeliveredCast;
 use serde_json::value::RawValue;
 
-use super::KeptCast;
+use super::{CastStreams, KeptCast};
 use crate::state::destinations::Audience;
 
 /// Bounds of what is held; nodes that are further behind read the database.
@@ -60,7 +60,7 @@ pub(crate) fn delivered_text(cast: &KeptCast) -> String {
 /// All casts behind a number, up to the last one.
 #[derive(Debug)]
 pub(crate) struct CastTail {
-    stream: Arc<str>,
+    streams: CastStreams,
     head: i64,
     casts: VecDeque<DeliverableCast>,
     bytes: usize,
@@ -69,6 +69,8 @@ pub(crate) struct CastTail {
 /// The casts of an answer to a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CastSelection {
+    /// The name of the sequence.
+    pub(crate) stream: Arc<str>,
     pub(crate) texts: Vec<Arc<str>>,
     /// The number to go on from.
     pub(crate) after: i64,
@@ -85,12 +87,22 @@ pub(crate) enum TailSearch {
 }
 
 impl CastTail {
-    pub(crate) fn new(stream: Arc<str>, head: i64) -> Self {
-        Self { stream, head, casts: VecDeque::new(), bytes: 0 }
+    pub(crate) fn new(streams: CastStreams, head: i64) -> Self {
+        Self { streams, head, casts: VecDeque::new(), bytes: 0 }
     }
 
-    pub(crate) fn stream(&self) -> &Arc<str> {
-        &self.stream
+    pub(crate) fn streams(&self) -> &CastStreams {
+        &self.streams
+    }
+
+    /// Goes on under other names. False if the sequence was set back: what is here may be no
+    /// part of it.
+    pub(crate) fn rename(&mut self, streams: CastStreams) -> bool {
+        let is_same = streams.resolve(self.streams.current(), self.head) == Some(self.head);
+        if is_same {
+            self.streams = streams;
+        }
+        is_same
     }
 
     /// The number of the last cast.
@@ -124,13 +136,19 @@ impl CastTail {
         }
     }
 
+    /// The nodes that a cast here is for.
+    pub(crate) fn last_audience(&self) -> Option<&Audience> {
+        self.casts.back().map(|cast| &*cast.audience)
+    }
+
     /// Looks for the casts of a node after a number.
     pub(crate) fn search(&self, node_id: &str, after: i64, now: UnixMillis) -> TailSearch {
         let first = self.first();
         if after + 1 < first {
             return TailSearch::Before(first);
         }
-        let mut found = CastSelection { after: after.max(0), ..CastSelection::default() };
+        let stream = self.streams.current().clone();
+        let mut found = CastSelection { stream, after: after.max(0), ..CastSelection::default() };
         let mut bytes = 0;
         let begin = usize::try_from(after + 1 - first).unwrap_or_default();
         for cast in self.casts.iter().skip(begin) {
@@ -159,6 +177,8 @@ impl CastTail {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     const NOW: UnixMillis = UnixMillis::from_secs(100);
@@ -173,6 +193,10 @@ mod tests {
         DeliverableCast { seq, audience, expires_at, is_cancelled: false, text, bytes: 0 }
     }
 
+    fn tail_behind(head: i64) -> CastTail {
+        CastTail::new(CastStreams::new("s".into(), HashMap::default()), head)
+    }
+
     fn found(tail: &CastTail, node: &str, after: i64) -> (Vec<String>, i64, bool) {
         match tail.search(node, after, NOW) {
             TailSearch::Found(found) => {
@@ -185,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_node_gets_what_is_for_it_in_order_and_goes_on_behind_the_rest() {
-        let mut tail = CastTail::new("s".into(), 10);
+        let mut tail = tail_behind(10);
         assert_eq!(found(&tail, "a", 10), (vec![], 10, false));
         for (seq, to, expires_s) in
             [(11, "all", 200), (12, "b", 200), (13, "a", 200), (14, "a", 100), (15, "b", 200)]
@@ -205,8 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn casts_stay_where_the_sequence_goes_on_under_another_name() {
+        let mut tail = tail_behind(10);
+        tail.push(cast(11, "all", 200));
+        let renamed = |ended| CastStreams::new("t".into(), HashMap::from([("s".into(), ended)]));
+        assert!(tail.rename(renamed(11)));
+        assert_eq!((found(&tail, "a", 10).0.len(), &**tail.streams().current()), (1, "t"));
+        assert!(!tail_behind(12).rename(renamed(11)), "12 is another cast now");
+        assert!(!tail.rename(CastStreams::new("x".into(), HashMap::default())));
+    }
+
+    #[test]
     fn only_the_next_one_is_taken_and_the_oldest_make_room() {
-        let mut tail = CastTail::new("s".into(), 0);
+        let mut tail = tail_behind(0);
         assert!(!tail.push(cast(2, "all", 200)));
         for seq in 1..=30_000 {
             assert!(tail.push(cast(seq, "all", 200)));
@@ -227,7 +262,7 @@ mod tests {
             Arc::new(Audience::Nodes(ids.collect()))
         };
         let kept = |audience: &dyn Fn() -> Arc<Audience>| {
-            let mut tail = CastTail::new("s".into(), 0);
+            let mut tail = tail_behind(0);
             for seq in 1..=500 {
                 tail.push(DeliverableCast { audience: audience(), ..cast(seq, "all", 200) });
             }

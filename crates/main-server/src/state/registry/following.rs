@@ -84,7 +84,7 @@ impl NodeRegistry {
     }
 
     /// The client of a node that is there.
-    fn client_of(&self, node_id: &str, now: UnixMillis) -> Option<IpAddr> {
+    pub(crate) fn client_of(&self, node_id: &str, now: UnixMillis) -> Option<IpAddr> {
         let node = self.nodes.get(node_id).filter(|node| node.is_alive(now));
         node.map(|node| node.client)
     }
