@@ -75,6 +75,7 @@ startShell({
     { id: "meetings", icon: "meetings", operators: true, create: meetingsView },
     { id: "nodes", icon: "nodes", operators: true, create: nodesView },
     { id: "relay", icon: "relay", operators: true, create: loaded("relay", async () => (await import("./master/relay.js")).relayView) },
+    { id: "messages", icon: "messages", operators: true, create: loaded("messages", async () => (await import("./master/messages.js")).messagesView) },
     { id: "traffic", icon: "traffic", operators: true, create: loaded("traffic", async () => (await import("./master/traffic.js")).trafficView) },
     { id: "history", icon: "logs", operators: true, create: loaded("history", async () => (await import("./master/history.js")).historyView) },
   ],

@@ -19,6 +19,9 @@ export function allNodes({ fleet, nodes }) {
   return [...all.values()];
 }
 
+// An operator's word counts before the node's own.
+export const siteOf = ({ known, here }) => known?.site || here?.site || "";
+
 export const nodePath = (id) => `/api/v1/fleet/nodes/${encodeURIComponent(id)}`;
 
 // How nodes become nodes of this main server, as far as no key is required.

@@ -10,7 +10,7 @@ import { t } from "../i18n.js";
 import { badge, button, disclosed, facts, filterChips, isolated, titleOf } from "../parts.js";
 import { listed } from "../texts/shared.js";
 import { foundList } from "../views/found.js";
-import { admission, allNodes, isRunning, nodePath } from "./health.js";
+import { admission, allNodes, isRunning, nodePath, siteOf } from "./health.js";
 import { keyCard } from "./key.js";
 import { pendingCard } from "./pending.js";
 import { detailOf } from "./readiness.js";
@@ -194,7 +194,6 @@ function nodeRow(live) {
 }
 
 const whereOf = (node) => listed(node.known?.location, siteOf(node), ...(node.known?.labels ?? []));
-const siteOf = ({ known, here }) => known?.site || here?.site || "";
 
 function detailsOf(node, live) {
   const { id, known, here } = node;

@@ -151,6 +151,7 @@ export default {
     nodes: ["节点", "Nodes"],
     relay: ["互传", "Relay"],
     traffic: ["下载", "Downloads"],
+    messages: ["消息", "Messages"],
     history: ["历史", "History"],
   },
   storage: {
