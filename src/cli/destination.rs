@@ -13,6 +13,7 @@ pub enum Destination {
     Node(String),
     Site(String),
     Label(String),
+    Group(String),
 }
 
 impl FromStr for Destination {
@@ -20,20 +21,23 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, name) = match text.split_once(':') {
-            Some((kind, name)) if ["node", "site", "label"].contains(&kind) => (kind, name),
+            Some((kind, name)) if ["node", "site", "label", "group"].contains(&kind) => {
+                (kind, name)
+            }
             // An id may have a colon itself.
             _ => ("", text),
         };
         if name.trim().is_empty() {
             return Err(told(
-                "请填写 all、节点 ID、site:站点 或 label:标签",
-                "all, a node's ID, site:NAME or label:NAME is needed",
+                "请填写 all、节点 ID、site:站点、label:标签 或 group:分组",
+                "all, a node's ID, site:NAME, label:NAME or group:NAME is needed",
             ));
         }
         let name = name.to_owned();
         Ok(match kind {
             "site" => Self::Site(name),
             "label" => Self::Label(name),
+            "group" => Self::Group(name),
             "" if name == "all" => Self::All,
             _ => Self::Node(name),
         })
@@ -50,6 +54,7 @@ impl Destination {
                 Self::Node(name) => ("nodes", name),
                 Self::Site(name) => ("sites", name),
                 Self::Label(name) => ("labels", name),
+                Self::Group(name) => ("groups", name),
             };
             names.entry(list).or_default().push(name);
         }
@@ -73,7 +78,8 @@ mod tests {
         assert_eq!(parsed("hall-3F"), Ok(Destination::Node("hall-3F".into())));
         assert_eq!(parsed("a:b"), Ok(Destination::Node("a:b".into())));
         assert_eq!(parsed("site:east: 3"), Ok(Destination::Site("east: 3".into())));
-        for empty in ["", " ", "site:", "label: "] {
+        assert_eq!(parsed("group:3F"), Ok(Destination::Group("3F".into())));
+        for empty in ["", " ", "site:", "label: ", "group:"] {
             assert!(parsed(empty).is_err(), "{empty:?}");
         }
         let named =

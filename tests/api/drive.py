@@ -36,7 +36,7 @@ ENDING = {
     ],
 }
 # Streams have no end that schemathesis could wait for: `first_event` asks them.
-STREAMS = {"node": ["get_api_events", "get_api_casts"], "main server": ["get_api_v1_events"]}
+STREAMS = {"node": ["get_api_events", "get_api_casts"], "main server": ["get_api_v1_events", "get_api_v1_casts_stream"]}
 
 
 def only_loopback():

@@ -165,3 +165,25 @@ async fn the_history_of_a_node_and_those_who_follow_it_are_bounded() {
     node.configure(json!({"casts": {"enabled": true}})).await;
     until_received(&main, &path, 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_cast_reaches_a_program_at_a_node_that_is_connected() {
+    let main = TestMaster::build().start().await;
+    let node = node(&main, "a").await;
+    until_known(&main, "a").await;
+    let mut consumer = Consumer::of(&node, "?topic=live").await;
+    let cast = json!({"topic": "live", "body": {"show": 3}, "to": {"nodes": ["a"]}});
+    until("the node waits for casts", async || {
+        let sending = client().post(main.url("/api/v1/casts/live")).json(&cast).send();
+        let sent: Value = sending.await.unwrap().json().await.unwrap();
+        (sent["nodes"] == 1).then_some(())
+    })
+    .await;
+    let (name, cast) = consumer.next().await;
+    assert_eq!((&*name, &cast["body"], &cast["n"]), ("live", &json!({"show": 3}), &Value::Null));
+    // It is not kept here either.
+    let path = send(&main, "live", json!("kept"), json!({"all": true})).await;
+    until_received(&main, &path, 1).await;
+    let mut late = Consumer::of(&node, "?after=0").await;
+    assert_eq!(late.bodies(1).await, [json!("kept")]);
+}

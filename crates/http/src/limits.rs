@@ -36,6 +36,8 @@ labels! {
         PendingNodes => "pending_nodes",
         /// Concurrent large requests, in all or of one address.
         LargeBodies => "large_bodies",
+        /// Casts that are kept, or their bytes.
+        Casts => "casts",
         /// New nodes of one address in a minute, and all nodes of it.
         NewNodesPerClient => "new_nodes_per_client",
     }

@@ -7,9 +7,11 @@ mod csv;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod fleet;
+pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod meeting_records;
 pub(crate) mod json;
+pub(crate) mod live_casts;
 pub(crate) mod manage;
 pub(crate) mod metrics;
 pub(crate) mod node_casts;
@@ -69,7 +71,11 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/fleet/nodes/{node}", patch(fleet::edit).delete(fleet::remove))
         .route("/api/v1/fleet/nodes/{node}/approve", post(fleet::approve))
         .route("/api/v1/fleet/nodes/{node}/refuse", post(fleet::refuse))
+        .route("/api/v1/groups", get(groups::list))
+        .route("/api/v1/groups/{group}", get(groups::show).put(groups::put).delete(groups::remove))
         .route("/api/v1/casts", get(casts::list).post(casts::create))
+        .route("/api/v1/casts/live", post(live_casts::send))
+        .route("/api/v1/casts/stream", get(live_casts::stream))
         .route("/api/v1/casts/{cast}", get(casts::show).delete(casts::cancel))
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
         .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))

@@ -21,6 +21,8 @@ pub(crate) struct MasterCounters {
     pub(crate) package_pulls: CounterFamily<TransferOutcome>,
     pub(crate) swept_packages: Counter,
     pub(crate) evicted_copies: Counter,
+    pub(crate) casts: CounterFamily<SentCastKind>,
+    pub(crate) dropped_casts: CounterFamily<DroppedCastReader>,
     /// Shared with code that has no `Server`.
     pub limits: Arc<CounterFamily<Limit>>,
 }
@@ -44,6 +46,16 @@ impl IntakeResult {
     pub(crate) fn of<T, E>(outcome: &Result<T, E>) -> Self {
         if outcome.is_ok() { Self::Well } else { Self::Not }
     }
+}
+
+labels! {
+    /// A cast that operators sent.
+    SentCastKind { Kept => "kept", Live => "live" }
+}
+
+labels! {
+    /// The reader that a live cast was not given to, as it was too slow.
+    DroppedCastReader { Subscriber => "subscriber", Node => "node" }
 }
 
 labels! {

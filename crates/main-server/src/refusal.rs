@@ -84,6 +84,8 @@ pub(crate) enum RequestError {
     TooManyLargeBodies,
     #[error("消息 {0} 不存在 / there is no cast {0}")]
     UnknownCast(String),
+    #[error("分组 {0} 不存在 / there is no group {0}")]
+    UnknownGroup(String),
     #[error("key “{0}” 已用于另一条消息 / the key “{0}” is another cast's")]
     OtherCast(String),
     #[error(
@@ -142,6 +144,7 @@ impl RequestError {
             }
             Self::TooManyPending(_) => Some(Limit::PendingNodes),
             Self::TooManyLargeBodies => Some(Limit::LargeBodies),
+            Self::TooManyCasts(..) => Some(Limit::Casts),
             _ => None,
         }
     }

@@ -42,7 +42,7 @@ use edge_mirror_base::{clock::UnixMillis, tasks};
 use sqlx::{AnyConnection, Connection};
 use tracing::info;
 
-pub(crate) use casts::{CastFilter, CastNews, CastRepository, SavedCasts};
+pub(crate) use casts::{CastFilter, CastNews, CastRemoval, CastRepository, SavedCasts};
 pub use database::{StateLocation, UnusableLocation};
 pub(crate) use log::{LogEntry, LogTopic};
 pub(crate) use presence::{ReceivedCalls, StatePresence};

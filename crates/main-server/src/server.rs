@@ -7,6 +7,7 @@
 //! across an `.await`. `starts_seen` is taken alone.
 
 mod cast_outbox;
+mod cast_subscribers;
 mod casts;
 mod changes;
 mod demand;
@@ -19,6 +20,7 @@ mod relay;
 mod sharing;
 
 pub(crate) use cast_outbox::{CastOutbox, NamedPlace};
+pub(crate) use cast_subscribers::{CastSubscribers, StreamedCast};
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
@@ -71,6 +73,7 @@ use crate::{
         announce,
         download_log::DownloadLog,
         fleet::{KnownNodes, NodeClaims},
+        groups::NodeGroups,
         held_packages::CurrentPackage,
         index::IndexedMeetings,
         master_state::MasterState,
@@ -124,12 +127,15 @@ pub(crate) struct Server {
     changes: ChangeQueue,
     pub(crate) casts: CastQueue,
     pub(crate) cast_outbox: CastOutbox,
+    /// Casts that are in memory alone.
+    pub(crate) live_casts: CastOutbox,
     /// The kept casts, for operators; and for nodes, which wait for no search.
     pub(crate) cast_records: StateReader,
     pub(crate) node_casts: StateReader,
     data: PathBuf,
     known: ArcSwap<KnownNodes>,
     rules: ArcSwap<RoutingRules>,
+    groups: ArcSwap<NodeGroups>,
     registry: Mutex<NodeRegistry>,
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
@@ -208,6 +214,7 @@ impl Server {
         let ServerOptions { data, announce_timeout, live, relay_key, is_shared, .. } = options;
         let ServerOptions { records, casts, cast_records, node_casts, .. } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
+        let subscribers = CastSubscribers::default();
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
         registry.apply_known_nodes(state.nodes.clone(), &mut NodeClaims::default(), clock.now());
@@ -242,12 +249,14 @@ impl Server {
             book: ArcSwap::from_pointee(state.meetings.into()),
             changes,
             casts,
-            cast_outbox: CastOutbox::default(),
+            cast_outbox: CastOutbox::new(subscribers.clone()),
+            live_casts: CastOutbox::live(subscribers),
             cast_records,
             node_casts,
             data,
             known: ArcSwap::from_pointee(state.nodes),
             rules: ArcSwap::new(state.routing),
+            groups: ArcSwap::new(state.groups),
             registry: Mutex::new(registry),
             claims: Mutex::default(),
             options: OptionsInForce { live, shown: LiveValue::new(ShownOptions::default()) },
@@ -274,7 +283,7 @@ impl Server {
         let (meetings, nodes) =
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
         let access = self.shared_access();
-        MasterState { meetings, nodes, routing: self.rules(), access }
+        MasterState { meetings, nodes, routing: self.rules(), groups: self.groups(), access }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -11,6 +11,7 @@ pub(crate) mod destinations;
 pub(crate) mod download_log;
 pub(crate) mod figures;
 pub(crate) mod fleet;
+pub(crate) mod groups;
 pub(crate) mod held_packages;
 pub(crate) mod history;
 pub(crate) mod index;

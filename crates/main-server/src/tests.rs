@@ -4,6 +4,7 @@ mod cast_delivery;
 mod casts;
 mod fleet;
 mod history;
+mod live_casts;
 mod packages;
 mod routing;
 mod sharing;

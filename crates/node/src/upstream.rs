@@ -201,12 +201,14 @@ impl Upstream {
         &self,
         node_id: &str,
         (stream, after): (&str, u64),
+        live: &str,
         limit: Duration,
         wait: Duration,
     ) -> Result<(CastAnswer, bool), UpstreamError> {
         let (path, limit) = (casts::PATH, limit + wait);
         let asked = format!("GET {}{path}", self.base_url);
-        let place = format!("{path}?stream={}&after={after}", percent_encoded(stream));
+        let (stream, live) = (percent_encoded(stream), percent_encoded(live));
+        let place = format!("{path}?stream={stream}&after={after}&live={live}");
         let mut request = self.request(Method::GET, &place, limit).header(NODE_HEADER, node_id);
         if let Some(key) = &self.key {
             request = request.header(KEY, key.reveal());

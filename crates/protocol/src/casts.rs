@@ -20,6 +20,11 @@ pub struct CastAnswer {
     pub stream: String,
     pub after: u64,
     pub casts: Vec<DeliveredCast>,
+    /// The place among live casts, which are in memory alone; sent back as `&live=`.
+    #[serde(default)]
+    pub live: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub live_casts: Vec<DeliveredCast>,
 }
 
 /// A cast as a node gets it, keeps it and passes it on.

@@ -42,6 +42,8 @@ export default {
       node_edited: ["编辑节点", "Node edited:"],
       node_removed: ["移除节点", "Node removed:"],
       rules_changed: ["修改引导规则", "Rules for tablets changed"],
+      group_set: ["设置节点分组", "Group of nodes set"],
+      group_removed: ["删除节点分组", "Group of nodes removed"],
       node_key_set: ["设置节点密钥", "Key for nodes set"],
       node_key_removed: ["取消节点密钥", "Key for nodes removed"],
     },

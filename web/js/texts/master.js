@@ -111,6 +111,14 @@ export default {
       "可能有陌生设备在发送：请在“节点”页面设置密钥，或用防火墙限制访问。",
       "Strangers may be sending them: require a key, under Nodes, or restrict access with a firewall.",
     ],
+    "limit_reached.casts": [
+      "保留的消息已达上限，其中没有已过期的，新消息被拒绝。",
+      "As many messages are kept as may be, none of them has expired, and new ones are refused.",
+    ],
+    "limit_reached.casts.do": [
+      "请等待消息过期，或取消一些；也可以在启动时用 --casts-max 和 --casts-size 调高上限。",
+      "Wait until some have expired, or cancel some. You can also start it with a higher --casts-max and --casts-size.",
+    ],
     "limit_reached.new_nodes_per_client": [
       "同一地址的节点过多（每分钟最多新增 300 个，总共最多 4,096 个），多出的被拒绝，已注册的节点不受影响。",
       "One address has too many nodes (300 new ones a minute, 4,096 in all), and more are refused. Those already registered stay.",

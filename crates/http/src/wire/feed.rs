@@ -200,7 +200,7 @@ pub struct FeedWatcher {
 
 impl FeedWatcher {
     pub fn first(&self) -> Bytes {
-        event_of("status", self.seen.json())
+        json_event("status", self.seen.json())
     }
 
     /// Returns the next change. Loses nothing when dropped half way.
@@ -224,15 +224,16 @@ impl FeedWatcher {
 }
 
 fn change(before: &Snapshot, now: &Snapshot) -> Option<Bytes> {
-    now.difference(before).map(|change| event_of("change", &change))
+    now.difference(before).map(|change| json_event("change", &change))
 }
 
 /// Formats one event; JSON has no line breaks of its own.
 pub fn event(name: &str, content: &impl Serialize) -> Bytes {
-    event_of(name, &serde_json::to_vec(content).unwrap_or_default())
+    json_event(name, &serde_json::to_vec(content).unwrap_or_default())
 }
 
-fn event_of(name: &str, json: &[u8]) -> Bytes {
+/// An event whose content is JSON already.
+pub fn json_event(name: &str, json: &[u8]) -> Bytes {
     [b"event: ", name.as_bytes(), b"\ndata: ", json, b"\n\n"].concat().into()
 }
 

@@ -57,6 +57,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         downloads(&mut page, &server);
         nodes(&mut page, &server);
         relays(&mut page, &server);
+        casts(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
         package_store(&mut page, &server);
@@ -173,6 +174,39 @@ fn nodes_by_state(server: &Server) -> [(&'static str, usize); 6] {
         ("silent", silent),
         ("pending", server.claims().len()),
     ]
+}
+
+fn casts(page: &mut Exposition, server: &Server) {
+    let counts = &server.counts;
+    page.tally(
+        "edge_mirror_master_casts_total",
+        "Casts that operators sent here.",
+        "kind",
+        &counts.casts,
+    );
+    page.tally(
+        "edge_mirror_master_casts_dropped_total",
+        "Casts that a reader was too slow for: of subscribers, and live ones of nodes.",
+        "reader",
+        &counts.dropped_casts,
+    );
+    page.gauge(
+        "edge_mirror_master_casts_kept",
+        "Casts in the database, as of the last one saved here or the last sweep.",
+    )
+    .put(&[], server.casts.kept());
+    page.gauge("edge_mirror_master_cast_subscribers", "Programs that follow all casts here.")
+        .put(&[], server.live_casts.subscribers().count());
+    page.gauge(
+        "edge_mirror_master_cast_nodes_behind",
+        "Nodes that were sent casts here and have not said yet that they have them.",
+    )
+    .put(&[], server.cast_outbox.cursors().behind());
+    page.gauge(
+        "edge_mirror_master_held_cast_requests",
+        "Requests of nodes for casts that are held back until there is one.",
+    )
+    .put(&[], MAX_WAITING - server.cast_outbox.waiting.available_permits());
 }
 
 fn relays(page: &mut Exposition, server: &Server) {

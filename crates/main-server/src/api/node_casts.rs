@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::status::{accepted_node, preferred_wait};
 use crate::{
+    counts::DroppedCastReader,
     refusal::RequestError,
     server::{NamedPlace, Server},
     state::casts::CastSelection,
@@ -34,6 +35,15 @@ pub(crate) struct CastPosition {
     stream: String,
     #[serde(default)]
     after: u64,
+    /// The place among live casts, as the last answer named it.
+    #[serde(default)]
+    live: String,
+}
+
+/// The casts of an answer.
+struct NodeCasts {
+    kept: CastSelection,
+    live: CastSelection,
 }
 
 pub(crate) async fn for_node(
@@ -51,10 +61,11 @@ pub(crate) async fn for_node(
     ready.map_err(|_| RequestError::RecordsUnavailable("no casts were read yet".to_owned()))?;
     let after = i64::try_from(position.after).unwrap_or_default();
     let place = NamedPlace { stream: position.stream.into(), after };
+    let live = live_place(&position.live);
     let permit = wait.and_then(|_| server.cast_outbox.waiting.try_acquire().ok());
-    let found = next_casts(&server, &node_id, place, permit.as_ref().map(|_| ends)).await?;
-    if !found.texts.is_empty() {
-        server.cast_outbox.cursors().note_sent(&node_id, found.after);
+    let found = next_casts(&server, &node_id, (place, live), permit.as_ref().map(|_| ends)).await?;
+    if !found.kept.texts.is_empty() {
+        server.cast_outbox.cursors().note_sent(&node_id, found.kept.after);
     }
     let mut answer = answer(&found);
     if permit.is_some() {
@@ -74,44 +85,65 @@ async fn addressed_node(server: &Server, parts: &Parts) -> Result<String, Reques
     (here.unwrap_or(known) == caller).then_some(node_id).ok_or(RequestError::NoNode)
 }
 
+/// Reads a place among live casts; one that is none is unknown.
+fn live_place(text: &str) -> NamedPlace {
+    let (stream, after) = text.rsplit_once('-').unwrap_or_default();
+    NamedPlace { stream: stream.into(), after: after.parse().unwrap_or_default() }
+}
+
 /// The next casts for a node, or none at the end of its wait.
 async fn next_casts(
     server: &Server,
     node_id: &Arc<str>,
-    mut place: NamedPlace,
+    (mut place, mut live_place): (NamedPlace, NamedPlace),
     ends: Option<Instant>,
-) -> Result<CastSelection, RequestError> {
+) -> Result<NodeCasts, RequestError> {
+    let (outbox, live_casts) = (&server.cast_outbox, &server.live_casts);
     // One that was elsewhere learns at once where it is.
-    let mut waits_until = ends.filter(|_| server.cast_outbox.has_name(&place.stream));
+    let mut waits_until = ends.filter(|_| outbox.has_name(&place.stream));
     loop {
         let after = server.cast_place(node_id, &place).await?;
-        let found = server.casts_after(node_id, after).await?;
-        let Some(ends) = waits_until.filter(|_| found.texts.is_empty()) else { return Ok(found) };
-        place = NamedPlace { stream: found.stream, after: found.after };
+        let kept = server.casts_after(node_id, after).await?;
+        let (live, dropped) = live_casts.recent(node_id, &live_place);
+        server.counts.dropped_casts.counter(DroppedCastReader::Node).add(dropped);
+        let is_empty = kept.texts.is_empty() && live.texts.is_empty();
+        let Some(ends) = waits_until.filter(|_| is_empty) else {
+            return Ok(NodeCasts { kept, live });
+        };
+        place = NamedPlace { stream: kept.stream, after: kept.after };
+        live_place = NamedPlace { stream: live.stream, after: live.after };
         // There may be more behind what the database had.
-        let Some(waiter) = server.cast_outbox.wait(node_id, found.after) else { continue };
+        let Some(waiter) = outbox.wait(node_id, place.after) else { continue };
+        let Some(live_waiter) = live_casts.wait(node_id, live_place.after) else { continue };
         tokio::select! {
             () = waiter.woken() => {}
+            () = live_waiter.woken() => {}
             () = tokio::time::sleep_until(ends) => waits_until = None,
             () = server.closing.cancelled() => waits_until = None,
         }
-        if let Some(after) = waiter.place() {
-            place.after = after;
-        }
+        place.after = waiter.place().unwrap_or(place.after);
+        live_place.after = live_waiter.place().unwrap_or(live_place.after);
     }
 }
 
 /// A `CastAnswer` of texts that are JSON already.
-fn answer(found: &CastSelection) -> Response {
-    let CastSelection { stream, after, .. } = found;
-    let mut body = format!("{{\"stream\":\"{stream}\",\"after\":{after},\"casts\":[");
-    for (place, text) in found.texts.iter().enumerate() {
-        if place > 0 {
-            body.push(',');
-        }
-        body.push_str(text);
+fn answer(NodeCasts { kept, live }: &NodeCasts) -> Response {
+    let mut body = format!("{{\"stream\":\"{}\",\"after\":{},\"casts\":", kept.stream, kept.after);
+    push_list(&mut body, &kept.texts);
+    body.push_str(&format!(",\"live\":\"{}-{}\"", live.stream, live.after));
+    if !live.texts.is_empty() {
+        body.push_str(",\"live_casts\":");
+        push_list(&mut body, &live.texts);
     }
-    body.push_str("]}");
+    body.push('}');
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, body).into_response()
+}
+
+fn push_list(body: &mut String, texts: &[Arc<str>]) {
+    for (place, text) in texts.iter().enumerate() {
+        body.push(if place == 0 { '[' } else { ',' });
+        body.push_str(text);
+    }
+    body.push_str(if texts.is_empty() { "[]" } else { "]" });
 }

@@ -26,7 +26,7 @@ use crate::{
     api::json::{FieldReader, JsonBody},
     counts::IntakeResult,
     refusal::RequestError,
-    server::Server,
+    server::{CastOutbox, Server},
     state::{
         fleet::{Admission, NodeCaller, NodeClaim},
         held_packages::{HeldPackagesReport, hash_id},
@@ -136,7 +136,8 @@ fn record_heartbeat(
                 info!("node {node_id} at {address} is known by its heartbeat");
             }
             // A request that is held costs memory: a fleet without casts pays nothing.
-            let casts = server.cast_outbox.head().is_none_or(|(_, head)| head > 0);
+            let has_any = |outbox: &CastOutbox| outbox.head().is_none_or(|(_, head)| head > 0);
+            let casts = has_any(&server.cast_outbox) || has_any(&server.live_casts);
             HeartbeatNotice { unreachable, admission: None, casts }
         }
         Admission::Pending => {

@@ -84,6 +84,7 @@ fn operations() -> Vec<Operation> {
     all.extend(of_fleet());
     all.extend(of_meetings());
     all.extend(of_operators());
+    all.extend(casts::of_groups());
     all.extend(casts::operations());
     all.push(casts::of_nodes());
     all.push(

@@ -22,7 +22,8 @@ impl RequestError {
             | Self::NotRunning(_)
             | Self::UnknownNode(_)
             | Self::NotPending(_)
-            | Self::UnknownCast(_) => StatusCode::NOT_FOUND,
+            | Self::UnknownCast(_)
+            | Self::UnknownGroup(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Exists(_)
             | Self::UploadUnderWay(_)

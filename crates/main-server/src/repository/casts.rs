@@ -91,8 +91,15 @@ pub(crate) type CastOutcome = Result<Vec<CastReceipt>, CastRefusal>;
 pub(crate) struct SavedCasts {
     pub(crate) stream: Arc<str>,
     pub(crate) outcomes: Vec<CastOutcome>,
+    pub(crate) removal: CastRemoval,
+}
+
+/// The casts that are left after a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CastRemoval {
+    pub(crate) kept: u64,
     /// There is more to remove than one transaction does.
-    pub(crate) has_more_to_remove: bool,
+    pub(crate) has_more: bool,
 }
 
 /// The row that is locked while casts are written.
@@ -196,20 +203,19 @@ impl CastRepository {
         Ok(cancelled)
     }
 
-    /// Removes casts that were settled long enough ago. Returns whether there are more than
-    /// one transaction removes.
+    /// Removes casts that were settled long enough ago. Returns what is left.
     pub(crate) async fn sweep(
         &mut self,
         limits: &CastLimits,
         now: UnixMillis,
-    ) -> Result<bool, StateError> {
+    ) -> Result<CastRemoval, StateError> {
         let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
         let sweeping = sweep(&mut connected, begun, limits, now);
-        let has_more = self.database.within(ANSWER_TIMEOUT, sweeping).await?;
+        let removal = self.database.within(ANSWER_TIMEOUT, sweeping).await?;
         self.connection = Some(connected);
-        Ok(has_more)
+        Ok(removal)
     }
 
     async fn connected(&mut self) -> Result<AnyConnection, StateError> {
@@ -257,8 +263,7 @@ impl CastBatch<'_> {
             stream = streams::rename(&mut transaction, &stream, totals.seq, now).await?;
         }
         let new = requests.iter().map(|request| request.len() as u64).sum();
-        let has_more_to_remove =
-            removal::make_room(&mut transaction, &mut totals, limits, now, new).await?;
+        let has_more = removal::make_room(&mut transaction, &mut totals, limits, now, new).await?;
         let mut keyed = rows::find_keys(&mut transaction, &keys(requests)).await?;
         let outcomes = casts::admit(&stream, &mut totals, &mut keyed, limits, requests);
         rows::insert(&mut transaction, &new_casts(requests, &outcomes)).await?;
@@ -267,7 +272,8 @@ impl CastBatch<'_> {
             signal.send_casts(&mut transaction).await?;
         }
         transaction.commit().await?;
-        Ok((SavedCasts { stream, outcomes, has_more_to_remove }, totals.seq))
+        let removal = CastRemoval { kept: totals.count, has_more };
+        Ok((SavedCasts { stream, outcomes, removal }, totals.seq))
     }
 }
 
@@ -298,13 +304,13 @@ async fn sweep(
     (begin, generation): Begun,
     limits: &CastLimits,
     now: UnixMillis,
-) -> Result<bool, WriteFault> {
+) -> Result<CastRemoval, WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     let CastHead { mut totals, .. } = lock(&mut transaction, generation).await?;
     let has_more = removal::sweep(&mut transaction, &mut totals, limits, now).await?;
     save_totals(&mut transaction, &totals).await?;
     transaction.commit().await?;
-    Ok(has_more)
+    Ok(CastRemoval { kept: totals.count, has_more })
 }
 
 async fn save_cursors(

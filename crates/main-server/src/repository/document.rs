@@ -15,6 +15,7 @@ use crate::{
     state::{
         figures::SavedFigures,
         fleet::{FleetRecord, KnownNode, KnownNodes, RefusedNode},
+        groups::NodeGroups,
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingTable},
         routing::RoutingRules,
@@ -36,6 +37,8 @@ pub(super) enum DocumentKind {
     Fleet,
     /// The rules by which clients are sent to nodes: one, like the following.
     Routing,
+    /// The groups of nodes.
+    Groups,
     /// Counters and the last minutes: one for each main server.
     Figures,
     Token,
@@ -51,12 +54,13 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
         Self::Fleet,
         Self::Routing,
+        Self::Groups,
         Self::Figures,
         Self::Token,
         Self::Access,
@@ -77,6 +81,7 @@ impl DocumentKind {
             Self::RefusedNode => "refused_node",
             Self::Fleet => "fleet",
             Self::Routing => "routing",
+            Self::Groups => "groups",
             Self::Figures => "figures",
             Self::Token => "token",
             Self::Access => "access",
@@ -218,8 +223,8 @@ pub(super) fn parse(
     let mut known = DocumentIndex::default();
     let (mut meetings, mut token, mut imported, mut moved) = (Vec::new(), None, None, None);
     let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
-    let (mut routing, mut figures) = (RoutingRules::default(), BTreeMap::new());
-    let mut access = None;
+    let (mut routing, mut groups) = (RoutingRules::default(), NodeGroups::default());
+    let (mut figures, mut access) = (BTreeMap::new(), None);
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -244,6 +249,7 @@ pub(super) fn parse(
                 fleet = Some(serde_json::from_str::<FleetRecord>(json).map_err(malformed)?);
             }
             DocumentKind::Routing => routing = serde_json::from_str(json).map_err(malformed)?,
+            DocumentKind::Groups => groups = serde_json::from_str(json).map_err(malformed)?,
             // Not worth a start that fails.
             DocumentKind::Figures => {
                 figures.insert(id.clone(), serde_json::from_str(json).unwrap_or_default());
@@ -263,7 +269,8 @@ pub(super) fn parse(
     let has_fleet = fleet.is_some();
     let nodes = KnownNodes::new(nodes, refused, fleet.unwrap_or_default());
     let meetings = MeetingTable { token, meetings };
-    let state = MasterState { meetings, nodes, routing: Arc::new(routing), access };
+    let (routing, groups) = (Arc::new(routing), Arc::new(groups));
+    let state = MasterState { meetings, nodes, routing, groups, access };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 

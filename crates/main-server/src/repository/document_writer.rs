@@ -40,11 +40,14 @@ impl<'a> DocumentWriter<'a> {
         Self { connection, known, next_position: known.next_position(), written: Vec::new() }
     }
 
-    pub(super) async fn write_all(&mut self, changes: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes, routing, access, audit, figures, history } =
-            changes;
+    pub(super) async fn write_all(&mut self, all: &StateChanges) -> Result<(), WriteFault> {
+        let StateChanges { meetings: changes, nodes, routing, groups, access, .. } = all;
+        let StateChanges { audit, figures, history, .. } = all;
         if let Some(rules) = routing {
             self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
+        }
+        if let Some(groups) = groups {
+            self.put(DocumentKind::Groups, "", 0, json(&**groups)).await?;
         }
         for ((kind, id), document) in node_documents(nodes) {
             match document {

@@ -77,6 +77,7 @@ impl StateDump {
             DocumentKind::Node,
             DocumentKind::RefusedNode,
             DocumentKind::Routing,
+            DocumentKind::Groups,
         ];
         let kept = kept.map(DocumentKind::name);
         self.lines.iter().any(|line| kept.contains(&&*line.kind))
@@ -165,7 +166,7 @@ mod tests {
                 SavedDocument { kind: kind.into(), id: "".into(), revision: 1, json: "{}".into() };
             StateDump::new(&[found]).unwrap().has_content()
         };
-        assert!(has_content("routing") && has_content("meeting"));
+        assert!(has_content("routing") && has_content("groups") && has_content("meeting"));
         assert!(!has_content("token") && !has_content("fleet"));
     }
 

@@ -169,6 +169,10 @@ impl<'a> ChangeReader<'a> {
                 self.changes.routing =
                     Some(Arc::new(serde_json::from_str(json).map_err(malformed)?));
             }
+            DocumentKind::Groups => {
+                self.changes.groups =
+                    Some(Arc::new(serde_json::from_str(json).map_err(malformed)?));
+            }
             DocumentKind::Token => {
                 let token: SavedText = serde_json::from_str(json).map_err(malformed)?;
                 self.changes.meetings.token = Some(token.value);
@@ -209,6 +213,7 @@ impl<'a> ChangeReader<'a> {
             DocumentKind::Routing => {
                 self.changes.routing = Some(Arc::new(RoutingRules::default()));
             }
+            DocumentKind::Groups => self.changes.groups = Some(Arc::default()),
             DocumentKind::Access
             | DocumentKind::Fleet
             | DocumentKind::Token

@@ -13,6 +13,7 @@ use crate::{
     state::{
         commands,
         fleet::{FleetRecord, NodeChange},
+        groups::NodeGroups,
         master_state::{MasterState, StateChanges},
         meetings::{MeetingChange, MeetingChanges, MeetingTable, fresh_token},
         routing::RoutingRules,
@@ -81,5 +82,7 @@ fn all_of(state: MasterState) -> StateChanges {
     let meetings = meetings.into_iter().map(MeetingChange::Put).collect();
     let meetings = MeetingChanges { meetings, token: Some(token) };
     let routing = (*state.routing != RoutingRules::default()).then(|| state.routing.clone());
-    StateChanges { meetings, nodes: state.nodes.changes(), routing, ..StateChanges::default() }
+    let groups = (*state.groups != NodeGroups::default()).then(|| state.groups.clone());
+    let nodes = state.nodes.changes();
+    StateChanges { meetings, nodes, routing, groups, ..StateChanges::default() }
 }

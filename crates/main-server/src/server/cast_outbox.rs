@@ -9,13 +9,14 @@ use edge_mirror_base::clock::UnixMillis;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    counts::SentCastKind,
     error::StateError,
     refusal::RequestError,
-    server::{MAX_WAITING, Server},
+    server::{CastSubscribers, MAX_WAITING, Server},
     state::{
         casts::{
-            self, ANSWER_BYTES, CastCursors, CastGap, CastSelection, CastStreams, CastTail,
-            CastWaiters, DeliverableCast, DeliveryState, KeptCast, NodeCursor, TailSearch,
+            self, ANSWER_BYTES, CastCursors, CastGap, CastId, CastSelection, CastStreams, CastTail,
+            CastWaiters, DeliverableCast, DeliveryState, KeptCast, NewCast, NodeCursor, TailSearch,
             WaiterSlot,
         },
         destinations::Audience,
@@ -33,6 +34,8 @@ const READ_NUMBERS: i64 = 20_000;
 /// `queue` is locked before `cursors`.
 #[derive(Debug)]
 pub(crate) struct CastOutbox {
+    kind: SentCastKind,
+    subscribers: CastSubscribers,
     queue: Mutex<OutboxQueue>,
     /// True once it is known where the sequence is.
     is_ready: watch::Sender<bool>,
@@ -65,18 +68,32 @@ pub(crate) struct CastWaiter<'a> {
     slot: Arc<WaiterSlot>,
 }
 
-impl Default for CastOutbox {
-    fn default() -> Self {
+impl CastOutbox {
+    /// Kept casts, once it is known where their sequence is.
+    pub(crate) fn new(subscribers: CastSubscribers) -> Self {
         Self {
+            kind: SentCastKind::Kept,
+            subscribers,
             queue: Mutex::default(),
             is_ready: watch::Sender::default(),
             cursors: Mutex::default(),
             waiting: Semaphore::new(MAX_WAITING),
         }
     }
-}
 
-impl CastOutbox {
+    /// Live casts, whose numbers begin now.
+    pub(crate) fn live(subscribers: CastSubscribers) -> Self {
+        let live = Self { kind: SentCastKind::Live, ..Self::new(subscribers) };
+        let name = format!("live{:08x}", fastrand::u32(..));
+        let streams = CastStreams::new(name.into(), HashMap::default());
+        live.queue().tail = Some(CastTail::live(streams));
+        live
+    }
+
+    pub(crate) fn subscribers(&self) -> &CastSubscribers {
+        &self.subscribers
+    }
+
     pub(crate) fn cursors(&self) -> MutexGuard<'_, CastCursors> {
         self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,12 +142,51 @@ impl CastOutbox {
         let mut is_complete = true;
         for cast in new {
             let is_next = tail.push(cast);
-            if let Some(audience) = tail.last_audience().filter(|_| is_next) {
-                waiters.wake(audience, tail.head());
+            if let Some(cast) = tail.last().filter(|_| is_next) {
+                waiters.wake(cast.audience(), tail.head());
+                self.subscribers.send(self.kind, cast);
             }
             is_complete &= is_next;
         }
         is_complete
+    }
+
+    /// Numbers live casts and has whoever is there get them. Returns their ids, and for each
+    /// how many requests of nodes waited for it.
+    pub(crate) fn append(&self, new: &[NewCast]) -> Vec<(CastId, usize)> {
+        let mut queue = self.queue();
+        let OutboxQueue { tail: Some(tail), waiters, .. } = &mut *queue else { return Vec::new() };
+        let mut sent = Vec::with_capacity(new.len());
+        for cast in new {
+            let id = CastId { stream: tail.streams().current().clone(), seq: tail.head() + 1 };
+            tail.push(DeliverableCast::new(&cast.kept(&id), cast.audience.clone()));
+            let nodes = waiters.wake(&cast.audience, id.seq);
+            if let Some(cast) = tail.last() {
+                self.subscribers.send(self.kind, cast);
+            }
+            sent.push((id, nodes));
+        }
+        sent
+    }
+
+    /// The live casts of a node after its place, or those that come from now on where that
+    /// is unknown; and how many casts after its place are not here any more.
+    pub(crate) fn recent(&self, node_id: &str, place: &NamedPlace) -> (CastSelection, u64) {
+        let (queue, now) = (self.queue(), UnixMillis::now());
+        let Some(tail) = queue.tail.as_ref() else { return (CastSelection::default(), 0) };
+        let known = tail.streams().resolve(&place.stream, place.after);
+        let after = known.map_or(tail.head(), |after| after.clamp(0, tail.head()));
+        match tail.search(node_id, after, now) {
+            TailSearch::Found(found) => (found, 0),
+            TailSearch::Before(first) => {
+                let dropped = u64::try_from(first - 1 - after).unwrap_or_default();
+                match tail.search(node_id, first - 1, now) {
+                    TailSearch::Found(found) => (found, dropped),
+                    // There is nothing before the first one.
+                    TailSearch::Before(_) => (CastSelection::default(), dropped),
+                }
+            }
+        }
     }
 
     /// Has nobody else get a cast.

@@ -1,18 +1,22 @@
 //! The way of casts to the worker that saves them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::access::Operator;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    counts::SentCastKind,
     refusal::RequestError,
     repository::CastFilter,
     server::Server,
     state::{
         casts::{self, CastId, CastLimits, CastReceipt, KeptCast, NewCast},
-        destinations::{AddressedNode, Audience, Destinations, UnusableDestinations},
+        destinations::{Audience, Destinations, UnusableDestinations},
         fleet::KnownNode,
+        groups::AddressedNode,
     },
 };
 
@@ -46,13 +50,23 @@ impl AddedCasts {
 #[derive(Debug)]
 pub(crate) struct CastQueue {
     sender: mpsc::Sender<PendingCasts>,
+    /// Casts in the database, as far as is known.
+    kept: AtomicU64,
     pub(crate) limits: CastLimits,
 }
 
 impl CastQueue {
     pub(crate) fn new() -> (Self, mpsc::Receiver<PendingCasts>) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED);
-        (Self { sender, limits: CastLimits::default() }, receiver)
+        (Self { sender, kept: AtomicU64::default(), limits: CastLimits::default() }, receiver)
+    }
+
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_kept(&self, count: u64) {
+        self.kept.store(count, Ordering::Relaxed);
     }
 }
 
@@ -69,9 +83,20 @@ impl Server {
 
     /// The nodes that are meant, as they are known now.
     pub(crate) fn resolve(&self, to: &Destinations) -> Result<Audience, UnusableDestinations> {
+        let has_sites = !to.sites.is_empty() || !to.groups.is_empty();
+        let groups = self.groups();
+        self.with_addressed_nodes(has_sites, |nodes| to.resolve(&groups, nodes.iter().copied()))
+    }
+
+    /// Looks at all known nodes; at their sites, too, if those are needed.
+    pub(crate) fn with_addressed_nodes<T>(
+        &self,
+        has_sites: bool,
+        look: impl FnOnce(&[AddressedNode<'_>]) -> T,
+    ) -> T {
         let known = self.known();
         // What a node says of its site counts where its operator says none.
-        let registry = (!to.sites.is_empty()).then(|| self.registry());
+        let registry = has_sites.then(|| self.registry());
         let site = |node: &KnownNode| {
             let reported = registry.as_ref().and_then(|registry| registry.site(&node.id));
             match node.profile.site.is_empty() {
@@ -79,9 +104,9 @@ impl Server {
                 false => node.profile.site.clone(),
             }
         };
-        let sites: Vec<_> = match to.sites.is_empty() {
-            true => vec![String::new(); known.len()],
-            false => known.iter().map(|node| site(node)).collect(),
+        let sites: Vec<_> = match has_sites {
+            true => known.iter().map(|node| site(node)).collect(),
+            false => vec![String::new(); known.len()],
         };
         drop(registry);
         let nodes = known.iter().zip(&sites).map(|(node, site)| AddressedNode {
@@ -89,14 +114,20 @@ impl Server {
             site,
             labels: &node.profile.labels,
         });
-        to.resolve(nodes)
+        look(&nodes.collect::<Vec<_>>())
     }
 
     /// Has casts saved; they are on disk when this returns, even if the caller is dropped.
     pub(crate) async fn add_casts(&self, casts: Vec<NewCast>) -> Result<AddedCasts, RequestError> {
         let (reply, outcome) = oneshot::channel();
         self.queue_casts(PendingCasts::Add(casts, reply)).await?;
-        outcome.await.map_err(|_| RequestError::stopping())?
+        let added = outcome.await.map_err(|_| RequestError::stopping())?;
+        if let Ok(AddedCasts { receipts, .. }) = &added {
+            let new = receipts.iter().filter(|receipt| !receipt.repeated).count();
+            self.counts.casts.counter(SentCastKind::Kept).add(new as u64);
+        }
+        self.note_limit(&added);
+        added
     }
 
     /// Has nobody else get a cast, and returns it as it is then.

@@ -14,6 +14,7 @@ use crate::{
     state::{
         commands::MeetingCommand,
         fleet::KnownNodes,
+        groups::NodeGroups,
         index::IndexedMeetings,
         master_state::{MasterCommand, MasterState},
         routing::RoutingRules,
@@ -39,12 +40,13 @@ pub(crate) struct PublishedState {
     meetings: Arc<IndexedMeetings>,
     nodes: KnownNodes,
     routing: Arc<RoutingRules>,
+    groups: Arc<NodeGroups>,
     access: Option<Arc<str>>,
 }
 
 impl From<MasterState> for PublishedState {
-    fn from(MasterState { meetings, nodes, routing, access }: MasterState) -> Self {
-        Self { meetings: Arc::new(meetings.into()), nodes, routing, access }
+    fn from(MasterState { meetings, nodes, routing, groups, access }: MasterState) -> Self {
+        Self { meetings: Arc::new(meetings.into()), nodes, routing, groups, access }
     }
 }
 
@@ -105,7 +107,7 @@ impl Server {
     /// Shows a saved state to readers. The writer's alone, so that no older state
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
-        if let Some(PublishedState { meetings, nodes, routing, access }) = state {
+        if let Some(PublishedState { meetings, nodes, routing, groups, access }) = state {
             self.note_starts(&meetings);
             let running: HashSet<_> =
                 meetings.running().map(|meeting| meeting.id.clone()).collect();
@@ -113,6 +115,7 @@ impl Server {
             self.registry().retain_packages(|id| running.contains(id));
             self.apply_known_nodes(nodes);
             self.apply_rules(routing);
+            self.groups.store(groups);
             self.apply_access(access);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of

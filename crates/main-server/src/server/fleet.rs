@@ -7,6 +7,7 @@ use crate::{
     server::Server,
     state::{
         fleet::{KnownNodes, NodeClaims, NodePolicy, commands::NodeCommand},
+        groups::NodeGroups,
         routing::RoutingRules,
     },
 };
@@ -39,6 +40,10 @@ impl Server {
 
     pub(crate) fn rules(&self) -> Arc<RoutingRules> {
         self.rules.load_full()
+    }
+
+    pub(crate) fn groups(&self) -> Arc<NodeGroups> {
+        self.groups.load_full()
     }
 
     pub(super) fn apply_rules(&self, rules: Arc<RoutingRules>) {

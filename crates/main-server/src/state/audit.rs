@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::state::{
     commands::MeetingCommand,
     fleet::{NodeChange, NodeProfile, commands::NodeCommand},
+    groups::GroupCommand,
     master_state::{MasterCommand, MasterState, StateChanges},
 };
 
@@ -51,7 +52,7 @@ pub(crate) enum AuditedLogin {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct AuditEvent {
     pub(crate) action: AuditAction,
-    /// The id of the meeting or node; null if it is about neither.
+    /// The id of the meeting or node, or the group's name; null if it is about none.
     pub(crate) subject: Option<String>,
     /// The new values of what changed.
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, Value>"))]
@@ -74,6 +75,8 @@ pub(crate) enum AuditAction {
     NodeEdited,
     NodeRemoved,
     RulesChanged,
+    GroupSet,
+    GroupRemoved,
     NodeKeySet,
     NodeKeyRemoved,
 }
@@ -125,6 +128,12 @@ impl AuditEvent {
             _ if changes.is_empty() => None,
             MasterCommand::Meeting(command) => Self::of_meeting(command),
             MasterCommand::Node(command) => Self::of_node(command, before, &changes.nodes),
+            MasterCommand::Group(GroupCommand::Put { name, group }) => {
+                Some(Self::about(AuditAction::GroupSet, name).with("group", json!(group)))
+            }
+            MasterCommand::Group(GroupCommand::Remove(name)) => {
+                Some(Self::about(AuditAction::GroupRemoved, name))
+            }
             MasterCommand::Route(rules) => {
                 let event = Self::new(AuditAction::RulesChanged);
                 Some(
@@ -212,6 +221,7 @@ mod tests {
     use super::*;
     use crate::state::{
         fleet::LearnedNode,
+        groups::NodeGroup,
         meetings::{Meeting, fresh_token},
         routing::RoutingRules,
     };
@@ -244,6 +254,15 @@ mod tests {
         let uploaded = event_of(&mut state, replaced(sha256)).unwrap();
         assert_eq!(uploaded.details["sha256"], json!(sha256));
         assert_eq!(event_of(&mut state, MeetingCommand::Announce(vec![id()])), None);
+        let group = NodeGroup { sites: ["3F".to_owned()].into(), ..NodeGroup::default() };
+        let put = || GroupCommand::Put { name: "g".into(), group: group.clone() };
+        let set = event_of(&mut state, put()).unwrap();
+        assert_eq!(
+            (set.subject.as_deref(), &set.details["group"]["sites"]),
+            (Some("g"), &json!(["3F"]))
+        );
+        assert_eq!(event_of(&mut state, put()), None, "it is the same");
+        assert!(event_of(&mut state, GroupCommand::Remove("g".into())).is_some());
         let rules = RoutingRules { overflow: 70, ..RoutingRules::default() };
         let changed = event_of(&mut state, MasterCommand::Route(rules)).unwrap();
         assert_eq!((changed.subject, &changed.details["overflow"]), (None, &json!(70)));

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use admission::{CastReceipt, CastRefusal, CastTotals, KeyedCast, admit};
 pub(crate) use cursors::{CastCursors, CastGap, DeliveryState, NodeCursor, delivery};
 #[cfg(test)]
-pub(crate) use request::CastRequest;
-pub(crate) use request::{NewCast, read_casts};
+pub(crate) use request::{CastRequest, LiveCastRequest};
+pub(crate) use request::{NewCast, read_casts, read_live_casts};
 pub(crate) use streams::CastStreams;
 pub(crate) use tail::{
     ANSWER_BYTES, CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text,

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 use thiserror::Error;
 
+use crate::state::groups::{AddressedNode, NodeGroups};
+
 /// Names of one kind: more than a venue has.
 const MAX_NAMES: usize = 1000;
 const MAX_NAME: usize = 256;
@@ -30,6 +32,8 @@ pub(crate) struct Destinations {
     pub(crate) sites: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) labels: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
 }
 
 /// The nodes that something is sent to.
@@ -41,25 +45,19 @@ pub(crate) enum Audience {
     Nodes(BTreeSet<String>),
 }
 
-/// A node as far as it counts here.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AddressedNode<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) site: &'a str,
-    pub(crate) labels: &'a [String],
-}
-
 /// The reasons that nothing can be sent to some destinations.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum UnusableDestinations {
     #[error(
-        "没有指定目标，请填写 all、nodes、sites 或 labels / no destination: name all, nodes, sites or labels"
+        "没有指定目标，请填写 all、nodes、sites、labels 或 groups / no destination: name all, nodes, sites, labels or groups"
     )]
     Nothing,
     #[error("没有节点可以发送 / there is no node to send it to")]
     NoNodes,
     #[error("没有这样的{chinese}：{names} / there is no such {english}: {names}")]
     Unknown { chinese: &'static str, english: &'static str, names: String },
+    #[error("分组中没有节点：{0} / there are no nodes in: {0}")]
+    EmptyGroup(String),
     #[error(
         "目标最多 {MAX_NAMES} 个，每个最长 {MAX_NAME} 字节 / at most {MAX_NAMES} destinations of a kind, of at most {MAX_NAME} bytes each"
     )]
@@ -123,10 +121,11 @@ impl Destinations {
     /// nobody would notice that somebody got nothing.
     pub(crate) fn resolve<'a>(
         &self,
+        groups: &NodeGroups,
         nodes: impl Iterator<Item = AddressedNode<'a>>,
     ) -> Result<Audience, UnusableDestinations> {
-        let Self { all, nodes: ids, sites, labels } = self;
-        let names = [ids, sites, labels];
+        let Self { all, nodes: ids, sites, labels, groups: named_groups } = self;
+        let names = [ids, sites, labels, named_groups];
         if !all && names.iter().all(|names| names.is_empty()) {
             return Err(UnusableDestinations::Nothing);
         }
@@ -136,24 +135,41 @@ impl Destinations {
         if names.iter().any(is_long) {
             return Err(UnusableDestinations::TooMany);
         }
-        let [ids, sites, labels] = names.map(|names| NamedSet::new(names));
+        let [mut ids, mut sites, mut labels, mut unknown_groups] =
+            names.map(|names| NamedSet::new(names));
+        let mut empty_groups = NamedSet::new(named_groups);
+        let named_groups = named_groups.iter().filter_map(|name| {
+            let group = groups.get(name)?;
+            unknown_groups.take(name);
+            Some((name.as_str(), group))
+        });
+        let named_groups: Vec<_> = named_groups.collect();
         let (mut found, mut is_empty) = (BTreeSet::new(), true);
-        let (mut ids, mut sites, mut labels) = (ids, sites, labels);
         for node in nodes {
             is_empty = false;
             let is_named = [ids.take(node.id), sites.take(node.site)].contains(&true);
             // All of them, as each may be the only one that fits.
             let named_labels = node.labels.iter().filter(|label| labels.take(label)).count();
-            if is_named || named_labels > 0 {
+            let its_groups = named_groups.iter().filter(|(name, group)| {
+                let is_in = group.has(node);
+                is_in && empty_groups.take(name)
+            });
+            if is_named || named_labels + its_groups.count() > 0 {
                 found.insert(node.id.to_owned());
             }
         }
-        for (set, chinese, english) in
-            [(ids, "节点", "node"), (sites, "站点", "site"), (labels, "标签", "label")]
-        {
+        for (set, chinese, english) in [
+            (ids, "节点", "node"),
+            (sites, "站点", "site"),
+            (labels, "标签", "label"),
+            (unknown_groups, "分组", "group"),
+        ] {
             if let Some(names) = set.unused() {
                 return Err(UnusableDestinations::Unknown { chinese, english, names });
             }
+        }
+        if let Some(names) = empty_groups.unused().filter(|_| !is_empty) {
+            return Err(UnusableDestinations::EmptyGroup(names));
         }
         match (is_empty, all) {
             (true, _) => Err(UnusableDestinations::NoNodes),
@@ -204,7 +220,12 @@ mod tests {
             [vec![], vec!["screen".to_owned()], vec!["screen".to_owned(), "5g".to_owned()]];
         let nodes = [("a", "north"), ("b", "north"), ("c", "")].into_iter().zip(&labels);
         let nodes = nodes.map(|((id, site), labels)| AddressedNode { id, site, labels });
-        serde_json::from_value::<Destinations>(to.clone()).unwrap().resolve(nodes)
+        let groups = json!({
+            "screens": {"labels": "screen"}, "north and c": {"nodes": ["c"], "sites": ["north"]},
+            "nobody": {"labels": "screen & !screen"},
+        });
+        let groups = serde_json::from_value(groups).unwrap();
+        serde_json::from_value::<Destinations>(to.clone()).unwrap().resolve(&groups, nodes)
     }
 
     #[test]
@@ -217,6 +238,9 @@ mod tests {
             (json!({"labels": ["screen", "5g"]}), vec!["b", "c"]),
             (json!({"nodes": ["b"], "sites": ["north"], "labels": ["5g"]}), vec!["a", "b", "c"]),
             (json!({"sites": [""]}), vec!["c"]),
+            (json!({"groups": ["screens"]}), vec!["b", "c"]),
+            (json!({"groups": ["north and c", "screens"]}), vec!["a", "b", "c"]),
+            (json!({"groups": ["screens"], "nodes": ["a"]}), vec!["a", "b", "c"]),
         ] {
             let ids = ids.into_iter().map(str::to_owned).collect();
             assert_eq!(resolve(&to), Ok(Audience::Nodes(ids)), "{to}");
@@ -234,12 +258,17 @@ mod tests {
             (json!({"nodes": ["a", "x", "y"]}), "no such node: x, y"),
             (json!({"sites": ["north", "South"]}), "no such site: South"),
             (json!({"all": true, "labels": ["x"]}), "no such label: x"),
+            (json!({"groups": ["screens", "x"]}), "no such group: x"),
+            (json!({"groups": ["screens", "nobody"]}), "no nodes in: nobody"),
         ] {
             let refusal = resolve(&to).unwrap_err().to_string();
             assert!(refusal.ends_with(told), "{refusal}");
         }
         let nobody = Destinations { all: true, ..Destinations::default() };
-        assert_eq!(nobody.resolve([].into_iter()), Err(UnusableDestinations::NoNodes));
+        assert_eq!(
+            nobody.resolve(&NodeGroups::default(), [].into_iter()),
+            Err(UnusableDestinations::NoNodes)
+        );
         let many = vec!["a"; MAX_NAMES + 1];
         assert_eq!(resolve(&json!({"nodes": many})), Err(UnusableDestinations::TooMany));
         let long = "x".repeat(MAX_NAME + 1);

@@ -14,6 +14,7 @@ use crate::{
             KnownNodes, NodeChange,
             commands::{self as node_commands, NodeCommand},
         },
+        groups::{GroupCommand, NodeGroups},
         history::HistoryChange,
         meetings::{MeetingChanges, MeetingTable},
         routing::RoutingRules,
@@ -25,6 +26,7 @@ pub(crate) struct MasterState {
     pub(crate) meetings: MeetingTable,
     pub(crate) nodes: KnownNodes,
     pub(crate) routing: Arc<RoutingRules>,
+    pub(crate) groups: Arc<NodeGroups>,
     /// The file of credentials, where main servers share the state.
     pub(crate) access: Option<Arc<str>>,
 }
@@ -36,6 +38,7 @@ pub(crate) struct StateChanges {
     /// The last of those of one node counts.
     pub(crate) nodes: Vec<NodeChange>,
     pub(crate) routing: Option<Arc<RoutingRules>>,
+    pub(crate) groups: Option<Arc<NodeGroups>>,
     pub(crate) access: Option<Arc<str>>,
     /// Records of them, which are only added.
     pub(crate) audit: Vec<AuditRecord>,
@@ -49,6 +52,7 @@ pub(crate) enum MasterCommand {
     Meeting(MeetingCommand),
     Node(NodeCommand),
     Route(RoutingRules),
+    Group(GroupCommand),
     /// Credentials that were changed at one of the main servers that share them.
     ShareAccess {
         /// The shared ones that were changed.
@@ -73,6 +77,12 @@ impl From<NodeCommand> for MasterCommand {
     }
 }
 
+impl From<GroupCommand> for MasterCommand {
+    fn from(command: GroupCommand) -> Self {
+        Self::Group(command)
+    }
+}
+
 impl From<MeetingChanges> for StateChanges {
     fn from(meetings: MeetingChanges) -> Self {
         Self { meetings, ..Self::default() }
@@ -91,6 +101,7 @@ impl StateChanges {
         self.meetings.extend(later.meetings);
         self.nodes.extend(later.nodes);
         self.routing = later.routing.or(self.routing.take());
+        self.groups = later.groups.or(self.groups.take());
         self.access = later.access.or(self.access.take());
         self.audit.extend(later.audit);
         self.figures = later.figures.or(self.figures.take());
@@ -101,6 +112,7 @@ impl StateChanges {
         self.meetings.is_empty()
             && self.nodes.is_empty()
             && self.routing.is_none()
+            && self.groups.is_none()
             && self.access.is_none()
             && self.audit.is_empty()
             && self.figures.is_none()
@@ -115,6 +127,9 @@ impl MasterState {
         self.nodes.merge(&changes.nodes);
         if let Some(routing) = &changes.routing {
             self.routing.clone_from(routing);
+        }
+        if let Some(groups) = &changes.groups {
+            self.groups.clone_from(groups);
         }
         if let Some(access) = &changes.access {
             self.access = Some(access.clone());
@@ -150,6 +165,10 @@ pub(crate) fn apply(
             let rules = rules.clone().checked()?;
             let routing = (rules != *state.routing).then(|| Arc::new(rules));
             Ok(StateChanges { routing, ..StateChanges::default() })
+        }
+        MasterCommand::Group(command) => {
+            let groups = state.groups.apply(&state.nodes, command)?.map(Arc::new);
+            Ok(StateChanges { groups, ..StateChanges::default() })
         }
         MasterCommand::ShareAccess { base, text } => {
             let text = match &state.access {

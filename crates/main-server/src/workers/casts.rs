@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use crate::{
     error::StateError,
     refusal::RequestError,
-    repository::{CastNews, CastRepository, SavedCasts},
+    repository::{CastNews, CastRemoval, CastRepository, SavedCasts},
     server::{AddedCasts, PendingCasts, Server},
     state::casts::{DeliverableCast, NewCast},
 };
@@ -143,7 +143,7 @@ impl CastWriter {
                 return;
             }
         };
-        self.has_more_to_remove |= saved.has_more_to_remove;
+        self.note_removal(saved.removal);
         self.deliver(&requests, &saved).await;
         for ((casts, reply), outcome) in requests.into_iter().zip(saved.outcomes) {
             let added = outcome.map(|receipts| AddedCasts { receipts, casts });
@@ -247,6 +247,11 @@ impl CastWriter {
         Err(refusal)
     }
 
+    fn note_removal(&mut self, removal: CastRemoval) {
+        self.server.casts.note_kept(removal.kept);
+        self.has_more_to_remove |= removal.has_more;
+    }
+
     async fn sweep(&mut self) {
         if self.refusal().is_some() {
             return;
@@ -254,7 +259,7 @@ impl CastWriter {
         let limits = &self.server.casts.limits;
         let swept = self.repository.sweep(limits, UnixMillis::now()).await;
         match self.noted(swept) {
-            Ok(has_more) => self.has_more_to_remove = has_more,
+            Ok(removal) => self.note_removal(removal),
             Err(refusal) => debug!("old casts were not removed: {refusal}"),
         }
     }

@@ -17,7 +17,13 @@ use edge_mirror_http::wire::{self, ApiQuery, feed};
 use edge_mirror_protocol::casts::DeliveredCast;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
+    time::Instant,
+};
 
 use super::AppState;
 use crate::casts::{CastHistory, NodeCast};
@@ -41,6 +47,12 @@ pub(super) struct ConsumedCast<'a> {
     n: u64,
     #[serde(flatten)]
     cast: &'a DeliveredCast,
+}
+
+/// Live casts that a slow reader did not get.
+#[derive(Serialize)]
+struct MissedLiveCasts {
+    count: u64,
 }
 
 /// Casts that were removed before the reader asked for them.
@@ -67,6 +79,7 @@ pub(super) async fn follow(
     let stream = CastStream {
         history: app.casts.clone(),
         news,
+        live: app.casts.subscribe_live(),
         place,
         topic: asked.topic,
         ready: VecDeque::from([feed::comment()]),
@@ -85,6 +98,7 @@ pub(super) async fn follow(
 struct CastStream {
     history: Arc<CastHistory>,
     news: watch::Receiver<u64>,
+    live: broadcast::Receiver<Arc<DeliveredCast>>,
     place: u64,
     topic: String,
     ready: VecDeque<Bytes>,
@@ -111,9 +125,24 @@ impl CastStream {
             }
             tokio::select! {
                 changed = self.news.changed() => changed.ok()?,
+                live = self.live.recv() => self.ready.extend(self.live_event(live)),
                 () = tokio::time::sleep(feed::SILENCE) => return Some(feed::comment()),
                 () = tokio::time::sleep_until(self.ends) => return None,
             }
+        }
+    }
+
+    fn live_event(&self, received: Result<Arc<DeliveredCast>, RecvError>) -> Option<Bytes> {
+        match received {
+            Ok(cast) => {
+                let is_wanted = self.topic.is_empty() || cast.topic == self.topic;
+                is_wanted.then(|| feed::event("live", &*cast))
+            }
+            Err(RecvError::Lagged(count)) => {
+                Some(feed::event("dropped", &MissedLiveCasts { count }))
+            }
+            // The history is as long-lived as the node.
+            Err(RecvError::Closed) => None,
         }
     }
 }

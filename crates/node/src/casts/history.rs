@@ -13,7 +13,7 @@ use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_protocol::casts::{CastAnswer, DeliveredCast};
 use edge_mirror_settings::CastConfig;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::files::CastFiles;
 
@@ -42,6 +42,8 @@ pub struct FollowedCasts {
     pub(crate) lost_before: Option<u64>,
 }
 
+/// Live casts that a consumer may be behind; the oldest make room.
+const MAX_LIVE: usize = 256;
 /// Casts that a consumer gets at once.
 const MAX_AT_ONCE: usize = 100;
 
@@ -123,12 +125,25 @@ impl KeptCasts {
 }
 
 /// The kept casts, and who follows them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CastHistory {
     kept: Mutex<KeptCasts>,
     files: Mutex<CastFiles>,
     /// The number of the last one.
     news: watch::Sender<u64>,
+    /// Live casts, which are kept nowhere.
+    live: broadcast::Sender<Arc<DeliveredCast>>,
+}
+
+impl Default for CastHistory {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            files: Mutex::default(),
+            news: watch::Sender::default(),
+            live: broadcast::Sender::new(MAX_LIVE),
+        }
+    }
 }
 
 impl CastHistory {
@@ -138,7 +153,7 @@ impl CastHistory {
         let mut kept = KeptCasts { place, ..KeptCasts::default() };
         casts.into_iter().for_each(|cast| kept.push(Arc::new(cast)));
         let news = watch::Sender::new(kept.last);
-        Self { kept: Mutex::new(kept), files: Mutex::new(files), news }
+        Self { kept: Mutex::new(kept), files: Mutex::new(files), news, ..Self::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptCasts> {
@@ -168,7 +183,7 @@ impl CastHistory {
         now: UnixMillis,
     ) -> io::Result<()> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let CastAnswer { stream, after, casts } = answer;
+        let CastAnswer { stream, after, casts, .. } = answer;
         let (new, place) = (self.kept().new_ones(casts, now), CastPlace { stream, after });
         // Passing by what is for others costs no write: after a start it is passed by again.
         if !new.is_empty() {
@@ -186,6 +201,18 @@ impl CastHistory {
             self.news.send_replace(last.n);
         }
         Ok(())
+    }
+
+    /// Gives live casts to those who follow them now.
+    pub(super) fn pass_on(&self, casts: Vec<DeliveredCast>) {
+        for cast in casts {
+            // An error says that nobody is there.
+            let _ = self.live.send(Arc::new(cast));
+        }
+    }
+
+    pub(crate) fn subscribe_live(&self) -> broadcast::Receiver<Arc<DeliveredCast>> {
+        self.live.subscribe()
     }
 
     /// Those who follow it now.
@@ -237,7 +264,9 @@ mod tests {
             at: 1.5,
             expires_at: 2.5,
         };
-        CastAnswer { stream: stream.to_owned(), after: *ids.end(), casts: ids.map(cast).collect() }
+        let casts = ids.clone().map(cast).collect();
+        let (live, live_casts) = (String::new(), vec![]);
+        CastAnswer { stream: stream.to_owned(), after: *ids.end(), casts, live, live_casts }
     }
 
     fn ids(history: &CastHistory, after: u64, topic: &str) -> (Vec<String>, u64) {

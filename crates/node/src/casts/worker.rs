@@ -28,7 +28,7 @@ pub(crate) async fn run(
 ) {
     let (mut changes, mut running) = (settings.subscribe(), board.running.subscribe());
     let (mut presence, mut in_use) = (board.presence.subscribe(), connector.in_use());
-    let worker = CastWorker { connector, history };
+    let mut worker = CastWorker { connector, history, live: String::new() };
     loop {
         let config = changes.borrow_and_update().clone();
         // Our main server says with each heartbeat that it has casts; others never do.
@@ -57,15 +57,18 @@ pub(crate) async fn run(
 struct CastWorker {
     connector: Arc<Connector>,
     history: Arc<CastHistory>,
+    /// The place among live casts, as the last answer named it.
+    live: String,
 }
 
 impl CastWorker {
     /// Asks once, keeps the answer, and returns the pause before the next request.
-    async fn ask(&self, config: &Config) -> Duration {
+    async fn ask(&mut self, config: &Config) -> Duration {
         let upstream = self.connector.upstream(config);
         let limit = Duration::from_secs(config.network.connection_timeout);
         let place = self.history.place();
-        let asked = upstream.casts(&config.node_id, (&place.stream, place.after), limit, WAIT);
+        let asked = (&*place.stream, place.after);
+        let asked = upstream.casts(&config.node_id, asked, &self.live, limit, WAIT);
         let (answer, waits) = match asked.await {
             Ok(answer) => answer,
             Err(error) if error.is_not_found() => return MISSING_PAUSE,
@@ -76,6 +79,11 @@ impl CastWorker {
                 return PAUSE;
             }
         };
+        let mut answer = answer;
+        let live = std::mem::take(&mut answer.live_casts);
+        let has_live = !live.is_empty();
+        self.live = std::mem::take(&mut answer.live);
+        self.history.pass_on(live);
         let (count, is_news) = (answer.casts.len(), answer.after != place.after);
         if count > 0 {
             info!("{count} casts from the main server");
@@ -87,6 +95,6 @@ impl CastWorker {
                 return PAUSE;
             }
         }
-        if waits || count > 0 { Duration::ZERO } else { PAUSE }
+        if waits || count > 0 || has_live { Duration::ZERO } else { PAUSE }
     }
 }

@@ -3,7 +3,10 @@
 use axum::http::Method;
 use edge_mirror_http::{
     access::openapi::guarded,
-    wire::openapi::{Operation, call, json},
+    wire::{
+        Done,
+        openapi::{Operation, call, json, stream},
+    },
 };
 use edge_mirror_protocol::casts::{CastAnswer, PATH};
 use schemars::JsonSchema;
@@ -11,8 +14,15 @@ use serde_json::json;
 
 use super::{UNSAVED, takes};
 use crate::{
-    api::casts::{CastPage, CastView, SentCasts},
-    state::casts::CastRequest,
+    api::{
+        casts::{CastPage, CastView, SentCasts},
+        groups::{GroupList, GroupView},
+        live_casts::{SentLiveCast, SentLiveCasts},
+    },
+    state::{
+        casts::{CastRequest, LiveCastRequest},
+        groups::NodeGroup,
+    },
 };
 
 /// A cast, or a list of them.
@@ -22,6 +32,23 @@ use crate::{
 enum OneOrMany {
     One(Box<CastRequest>),
     Many(Vec<CastRequest>),
+}
+
+/// A live cast, or a list of them.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "a description")]
+#[schemars(untagged)]
+enum OneOrManyLive {
+    One(Box<LiveCastRequest>),
+    Many(Vec<LiveCastRequest>),
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "a description")]
+#[schemars(untagged)]
+enum SentLive {
+    One(SentLiveCast),
+    Many(SentLiveCasts),
 }
 
 #[derive(JsonSchema)]
@@ -45,6 +72,7 @@ pub(super) fn of_nodes() -> Operation {
         .query("stream", json!({"type": "string"}), "The sequence of `after`.")
         .query("after", json!({"type": "integer", "minimum": 0}), "The last number it has.")
         .answers(200, "The next ones, the oldest first.", vec![json::<CastAnswer>()])
+        .query("live", json!({"type": "string"}), "The place among live casts of the last answer.")
         .with(&["Preference-Applied"])
         .refuses(400, "A value that is not allowed.")
         .refuses(403, "No accepted node, or another site's page.")
@@ -82,10 +110,57 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "The newest first.", vec![json::<CastPage<'_>>()])
             .refuses(400, "A value that is not allowed.")
             .refuses(503, "The database does not answer."),
+        takes(guarded(call(Method::POST, "/api/v1/casts/live", CASTS, "Send live messages")))
+            .text(
+                "From memory to nodes that wait for casts at this main server, and to those who \
+                 follow them here. They are on no disk: who is not there does not get them.",
+            )
+            .body(true, vec![json::<OneOrManyLive>()])
+            .answers(202, "The cast, and how many got it at once.", vec![json::<SentLive>()])
+            .refuses(415, "No JSON."),
+        stream(
+            guarded(call(Method::GET, "/api/v1/casts/stream", CASTS, "All casts as they are sent")),
+            "Server-sent events: `cast` and `live` are a cast as nodes get it; `dropped` \
+             ({\"count\": number}) where the reader was too slow.",
+        )
+        .query("topic", json!({"type": "string"}), "Those of this topic.")
+        .refuses(400, "A value that is not allowed.")
+        .refuses(503, "Too many programs follow them."),
         one(Method::GET, "A cast").refuses(503, "The database does not answer."),
         one(Method::DELETE, "Cancel a cast")
             .careful()
             .text("Nodes that do not have it yet will not get it.")
+            .refuses(503, UNSAVED),
+    ]
+}
+
+pub(super) fn of_groups() -> Vec<Operation> {
+    let one = |method, summary| {
+        guarded(call(method, "/api/v1/groups/{group}", super::FLEET, summary)).in_path(
+            "group",
+            json!({"type": "string", "examples": ["screens"]}),
+            "Its name.",
+        )
+    };
+    vec![
+        guarded(call(Method::GET, "/api/v1/groups", super::FLEET, "The groups of nodes")).answers(
+            200,
+            "By name, and how many nodes each has now.",
+            vec![json::<GroupList<'_>>()],
+        ),
+        one(Method::GET, "A group of nodes")
+            .answers(200, "The group, and its nodes.", vec![json::<GroupView<'_>>()])
+            .refuses(404, "No such group."),
+        takes(one(Method::PUT, "Create or change a group of nodes"))
+            .body(true, vec![json::<NodeGroup>()])
+            .answers(200, "The group, and its nodes.", vec![json::<GroupView<'_>>()])
+            .refuses(415, "No JSON.")
+            .refuses(503, UNSAVED),
+        one(Method::DELETE, "Remove a group of nodes")
+            .careful()
+            .text("What was sent to it stays with the nodes that were in it then.")
+            .answers(200, "Done.", vec![json::<Done>()])
+            .refuses(404, "No such group.")
             .refuses(503, UNSAVED),
     ]
 }

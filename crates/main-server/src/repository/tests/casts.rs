@@ -4,7 +4,8 @@ use super::*;
 use crate::state::{
     audit::{AuditedLogin, AuditedOperator},
     casts::{CastGap, CastId, CastLimits, KeptCast, NewCast, NodeCursor, read_casts},
-    destinations::{AddressedNode, Destinations},
+    destinations::Destinations,
+    groups::{AddressedNode, GroupCommand, NodeGroup, NodeGroups},
 };
 
 const TABLES: [&str; 3] = ["cast", "cast_head", "cast_audience"];
@@ -15,7 +16,7 @@ fn new_casts(bodies: std::ops::Range<usize>, to: &str) -> Vec<NewCast> {
     let items = bodies.map(|body| one(body).as_object().unwrap().clone()).collect();
     let resolve = |to: &Destinations| {
         let nodes = ["a", "节点\0"].map(|id| AddressedNode { id, site: "", labels: &[] });
-        to.resolve(nodes.into_iter())
+        to.resolve(&NodeGroups::default(), nodes.into_iter())
     };
     read_casts(items, &CastLimits::default(), &by, UnixMillis::now(), resolve).unwrap()
 }
@@ -207,13 +208,13 @@ async fn what_is_settled_goes_a_bounded_number_at_a_time_and_is_counted() {
         let mut one = new_casts(5000..5001, "节点\0");
         one[0].expires_at = later + limits.kept_for * 2;
         let saved = casts.append(&[&one], &limits, later).await.unwrap();
-        assert!(saved.outcomes[0].is_ok() && saved.has_more_to_remove);
+        assert!(saved.outcomes[0].is_ok() && saved.removal.has_more);
         let count = "SELECT COUNT(*) FROM edge_mirror_cast";
         let counted = "SELECT casts FROM edge_mirror_cast_head";
         assert_eq!([ask(&database, count).await, ask(&database, counted).await], [2001; 2]);
         let old = later + limits.kept_for;
         let mut rounds = 1;
-        while casts.sweep(&limits, old).await.unwrap() {
+        while casts.sweep(&limits, old).await.unwrap().has_more {
             rounds += 1;
             assert!(rounds < 9);
         }
@@ -245,5 +246,30 @@ async fn no_statement_of_a_cast_or_a_node_looks_at_all_casts() {
             let is_scan = step.starts_with("SCAN edge_mirror_cast");
             assert!(!is_scan || step == "SCAN edge_mirror_cast_head", "{statement}: {step}");
         }
+    }
+}
+
+#[tokio::test]
+async fn groups_are_kept_followed_and_restored() {
+    let postgres = TestPostgres::start().await;
+    for database in on_both_engines(&postgres).await {
+        let (mut repository, mut state) = database.opened().await;
+        let group = NodeGroup { sites: ["3F".to_owned()].into(), ..NodeGroup::default() };
+        let put = |name: &str| GroupCommand::Put { name: name.to_owned(), group: group.clone() };
+        commit(&mut repository, &mut state, &[put("screens")]).await;
+        let file = database.data().join("backup.jsonl");
+        back_up(&database.location, database.data(), &file).await.unwrap();
+        if database.location != StateLocation::DataFolder {
+            let (mut other, mut seen) = database.opened().await;
+            assert_eq!(seen.groups, state.groups);
+            commit(&mut repository, &mut state, &[put("rooms")]).await;
+            take_in(&mut seen, other.follow().await.unwrap());
+            assert_eq!(seen.groups, state.groups);
+        }
+        commit(&mut repository, &mut state, &[GroupCommand::Remove("screens".to_owned())]).await;
+        repository.close().await;
+        assert_eq!(database.opened().await.1.groups, state.groups);
+        restore(&database.location, database.data(), &file).await.unwrap();
+        assert!(database.opened().await.1.groups.get("screens").is_some());
     }
 }

@@ -77,6 +77,13 @@ impl CastCursors {
         self.changed.get(node_id).or_else(|| self.taken.get(node_id)).copied()
     }
 
+    /// Nodes that were sent more than they have said to have.
+    pub(crate) fn behind(&self) -> usize {
+        let taken = self.taken.iter().filter(|(id, _)| !self.changed.contains_key(*id));
+        let cursors = self.changed.values().chain(taken.map(|(_, cursor)| cursor));
+        cursors.filter(|cursor| cursor.received < cursor.sent).count()
+    }
+
     /// Gaps that have a number in them, and are not saved yet.
     pub(crate) fn gaps_around(&self, number: i64) -> Vec<CastGap> {
         let around = |gap: &&CastGap| (gap.after + 1..=gap.through).contains(&number);
@@ -202,6 +209,7 @@ mod tests {
         assert_eq!(at(3, None, 200), Received, "it expired later");
         assert_eq!(at(3, Some(49), 60), Missed, "it was skipped");
         assert_eq!([at(1, Some(49), 60), at(5, Some(49), 60)], [Received; 2]);
+        assert_eq!(cursors.behind(), 1);
         cursors.note_gap(gap);
         assert_eq!([1, 2, 4, 5].map(|seq| cursors.gaps_around(seq).len()), [0, 1, 1, 0]);
         assert_eq!(cursors.take().0.len(), 1);

@@ -21,6 +21,8 @@ const MAX_TOPIC: usize = 200;
 const MAX_KEY: usize = 200;
 /// A cast expires after this time if its sender does not say when.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Seconds within which a node that waited a moment ago still gets a live cast.
+const LIVE_LIFETIME_S: u64 = 10;
 /// Levels of a JSON body: it has to be read by whoever gets it, within other objects.
 const MAX_DEPTH: usize = 64;
 /// Bytes of the lists of nodes in one request, about: far more than one list of all nodes of
@@ -53,6 +55,20 @@ pub(crate) struct CastRequest {
     #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1, max = 200)))]
     key: Option<String>,
+}
+
+/// A live cast as its sender writes it.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "read as a cast, and refused with what it can't have")]
+#[schemars(deny_unknown_fields)]
+pub(crate) struct LiveCastRequest {
+    topic: String,
+    /// A text, or any JSON, of at most 4 KiB.
+    body: Value,
+    to: Destinations,
+    #[schemars(default)]
+    priority: CastPriority,
 }
 
 /// A cast that can be saved.
@@ -139,6 +155,28 @@ pub(crate) fn read_casts(
         read.push(cast.map_err(|text| RequestError::Invalid(numbered(text)))?);
     }
     Ok(read)
+}
+
+/// The same of live casts, which expire within seconds.
+pub(crate) fn read_live_casts(
+    mut casts: Vec<Map<String, Value>>,
+    limits: &CastLimits,
+    by: &AuditedOperator,
+    now: UnixMillis,
+    resolve: impl Fn(&Destinations) -> Result<Audience, UnusableDestinations>,
+) -> Result<Vec<NewCast>, RequestError> {
+    for cast in &mut casts {
+        for field in ["key", "expires_in_s", "expires_at"] {
+            if cast.contains_key(field) {
+                return Err(RequestError::Invalid(format!(
+                    "实时消息不能有 {field} / a live cast has no {field}"
+                )));
+            }
+        }
+        cast.insert("expires_in_s".to_owned(), LIVE_LIFETIME_S.into());
+    }
+    let limits = CastLimits { max_lifetime: Duration::from_secs(LIVE_LIFETIME_S), ..*limits };
+    read_casts(casts, &limits, by, now, resolve)
 }
 
 impl CastRequest {

@@ -13,6 +13,9 @@ use crate::state::destinations::Audience;
 /// Bounds of what is held; nodes that are further behind read the database.
 const MAX_CASTS: usize = 20_000;
 const MAX_BYTES: usize = 16 << 20;
+/// The same of live casts, which are nowhere else.
+const MAX_LIVE_CASTS: usize = 4096;
+const MAX_LIVE_BYTES: usize = 4 << 20;
 /// Bounds of one answer.
 const ANSWER_CASTS: usize = 200;
 pub(crate) const ANSWER_BYTES: usize = 256 << 10;
@@ -21,6 +24,7 @@ pub(crate) const ANSWER_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DeliverableCast {
     seq: i64,
+    topic: Box<str>,
     audience: Arc<Audience>,
     expires_at: UnixMillis,
     is_cancelled: bool,
@@ -34,12 +38,25 @@ impl DeliverableCast {
     pub(crate) fn new(cast: &KeptCast, audience: Arc<Audience>) -> Self {
         Self {
             seq: cast.seq,
+            topic: cast.topic.as_str().into(),
             audience,
             expires_at: cast.expires_at,
             is_cancelled: cast.cancelled_at.is_some(),
             text: delivered_text(cast).into(),
             bytes: 0,
         }
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn audience(&self) -> &Audience {
+        &self.audience
     }
 }
 
@@ -64,6 +81,8 @@ pub(crate) struct CastTail {
     head: i64,
     casts: VecDeque<DeliverableCast>,
     bytes: usize,
+    max_casts: usize,
+    max_bytes: usize,
 }
 
 /// The casts of an answer to a node.
@@ -88,7 +107,14 @@ pub(crate) enum TailSearch {
 
 impl CastTail {
     pub(crate) fn new(streams: CastStreams, head: i64) -> Self {
-        Self { streams, head, casts: VecDeque::new(), bytes: 0 }
+        let (max_casts, max_bytes) = (MAX_CASTS, MAX_BYTES);
+        Self { streams, head, casts: VecDeque::new(), bytes: 0, max_casts, max_bytes }
+    }
+
+    /// A sequence of live casts.
+    pub(crate) fn live(streams: CastStreams) -> Self {
+        let (max_casts, max_bytes) = (MAX_LIVE_CASTS, MAX_LIVE_BYTES);
+        Self { max_casts, max_bytes, ..Self::new(streams, 0) }
     }
 
     pub(crate) fn streams(&self) -> &CastStreams {
@@ -119,10 +145,11 @@ impl CastTail {
         self.head = cast.seq;
         let last = self.casts.back();
         let is_shared = last.is_some_and(|last| Arc::ptr_eq(&last.audience, &cast.audience));
-        cast.bytes = cast.text.len() + if is_shared { 0 } else { cast.audience.bytes() };
+        cast.bytes =
+            cast.text.len() + cast.topic.len() + if is_shared { 0 } else { cast.audience.bytes() };
         self.bytes += cast.bytes;
         self.casts.push_back(cast);
-        while self.casts.len() > MAX_CASTS || self.bytes > MAX_BYTES {
+        while self.casts.len() > self.max_casts || self.bytes > self.max_bytes {
             let Some(oldest) = self.casts.pop_front() else { break };
             self.bytes -= oldest.bytes;
         }
@@ -136,9 +163,8 @@ impl CastTail {
         }
     }
 
-    /// The nodes that a cast here is for.
-    pub(crate) fn last_audience(&self) -> Option<&Audience> {
-        self.casts.back().map(|cast| &*cast.audience)
+    pub(crate) fn last(&self) -> Option<&DeliverableCast> {
+        self.casts.back()
     }
 
     /// Looks for the casts of a node after a number.
@@ -190,7 +216,15 @@ mod tests {
         };
         let (audience, expires_at) = (Arc::new(audience), UnixMillis::from_secs(expires_s));
         let text = seq.to_string().into();
-        DeliverableCast { seq, audience, expires_at, is_cancelled: false, text, bytes: 0 }
+        DeliverableCast {
+            seq,
+            topic: Box::default(),
+            audience,
+            expires_at,
+            is_cancelled: false,
+            text,
+            bytes: 0,
+        }
     }
 
     fn tail_behind(head: i64) -> CastTail {

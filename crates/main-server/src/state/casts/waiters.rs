@@ -65,34 +65,35 @@ impl CastWaiters {
         place.is_some()
     }
 
-    /// Wakes the nodes that a cast with this number is for.
-    pub(crate) fn wake(&mut self, audience: &Audience, seq: i64) {
+    /// Wakes the nodes that a cast with this number is for; returns how many requests.
+    pub(crate) fn wake(&mut self, audience: &Audience, seq: i64) -> usize {
+        let mut count = 0;
+        let mut wake = |slots: &[Arc<WaiterSlot>]| {
+            slots.iter().for_each(|slot| slot.wake(seq));
+            count += slots.len();
+        };
         match audience {
-            Audience::All => self.wake_all(seq),
+            Audience::All => self.by_node.drain().for_each(|(_, slots)| wake(&slots)),
             Audience::Nodes(ids) if ids.len() < self.by_node.len() => {
                 for id in ids {
-                    let slots = self.by_node.remove(&**id).unwrap_or_default();
-                    slots.iter().for_each(|slot| slot.wake(seq));
+                    wake(&self.by_node.remove(&**id).unwrap_or_default());
                 }
             }
             Audience::Nodes(ids) => self.by_node.retain(|id, slots| {
                 let is_meant = ids.contains(&**id);
                 if is_meant {
-                    slots.iter().for_each(|slot| slot.wake(seq));
+                    wake(slots);
                 }
                 !is_meant
             }),
         }
+        count
     }
 
     /// Has all find their places anew.
     pub(crate) fn wake_anew(&mut self) {
-        self.wake_all(BEGUN_ANEW);
-    }
-
-    fn wake_all(&mut self, first: i64) {
         for (_, slots) in self.by_node.drain() {
-            slots.iter().for_each(|slot| slot.wake(first));
+            slots.iter().for_each(|slot| slot.wake(BEGUN_ANEW));
         }
     }
 
@@ -127,7 +128,7 @@ mod tests {
     fn a_cast_wakes_the_nodes_that_it_is_for_once_and_nobody_else() {
         let (mut waiters, slots) = waiting(&["a", "a", "b", "c", "d"]);
         let to = |ids: &[&str]| Audience::Nodes(ids.iter().map(ToString::to_string).collect());
-        waiters.wake(&to(&["a", "x"]), 5);
+        assert_eq!(waiters.wake(&to(&["a", "x"]), 5), 2);
         assert_eq!(woken(&slots), [5, 5, 0, 0, 0]);
         waiters.wake(&to(&["a", "c", "v", "w", "x", "y"]), 6);
         assert_eq!(woken(&slots), [5, 5, 0, 6, 0]);
