@@ -187,3 +187,25 @@ async fn a_live_cast_reaches_a_program_at_a_node_that_is_connected() {
     let mut late = Consumer::of(&node, "?after=0").await;
     assert_eq!(late.bodies(1).await, [json!("kept")]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_at_a_node_has_read_is_known_at_the_main_server() {
+    let main = TestMaster::build().start().await;
+    let node = node(&main, "a").await;
+    until_known(&main, "a").await;
+    let first = send(&main, "t", json!(1), json!({"all": true})).await;
+    let second = send(&main, "t", json!(2), json!({"all": true})).await;
+    let mut consumer = Consumer::of(&node, "?after=0").await;
+    let n = consumer.next().await.1["n"].clone();
+    let read = async |n: &Value| {
+        let url = node.url(&format!("/api/casts/read?n={n}"));
+        client().post(url).send().await.unwrap().status()
+    };
+    assert_eq!((read(&n).await, read(&json!(99)).await), (StatusCode::OK, StatusCode::NOT_FOUND));
+    until("the first one was read", async || {
+        (main.json(&first).await["delivery"]["read"] == 1).then_some(())
+    })
+    .await;
+    until_received(&main, &second, 1).await;
+    assert_eq!(main.json(&second).await["delivery"]["read"], 0);
+}

@@ -105,6 +105,7 @@ impl AppState {
             .route("/api/meetings/{id}", delete(meetings::remove))
             .route("/api/logs", get(logs::lines))
             .route("/api/casts", get(casts::follow))
+            .route("/api/casts/read", post(casts::mark_read))
             .layer(middleware::from_fn_with_state(self.access.clone(), access::require_operator))
             .layer(middleware::from_fn(wire::confidential));
         open.merge(own)

@@ -6,4 +6,4 @@ mod history;
 mod worker;
 
 pub use history::{CastHistory, FollowedCasts, NodeCast};
-pub(crate) use worker::run;
+pub(crate) use worker::{report_reads, run};

@@ -307,6 +307,9 @@ impl Node {
             sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
         self.workers.spawn("sync", worker.run(end.clone()));
         let (asking, history) = (settings.clone(), state.casts.clone());
+        let reports =
+            casts::report_reads(settings.clone(), asked.clone(), history.clone(), end.clone());
+        self.workers.spawn("read casts", reports);
         let worker = casts::run(asking, board.clone(), asked, history, end.clone());
         self.workers.spawn("casts", worker);
         let worker =

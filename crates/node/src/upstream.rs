@@ -14,7 +14,7 @@ use std::time::Duration;
 use edge_mirror_protocol::{
     self as protocol, Heartbeat, HeartbeatNotice, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
     Registration, UnreadableAnswer, Unregistration,
-    casts::{self, CastAnswer},
+    casts::{self, CastAnswer, CastReadReport},
     extension,
     fleet::FleetOrigins,
     package::{PackageId, Sha256, percent_encoded},
@@ -222,6 +222,23 @@ impl Upstream {
             cause: UnreadableAnswer(error.to_string()),
         });
         Ok((answer?, waits))
+    }
+
+    /// Tells what this node's consumers have read.
+    pub async fn report_read_casts(
+        &self,
+        node_id: &str,
+        report: &CastReadReport,
+        limit: Duration,
+    ) -> Result<(), UpstreamError> {
+        let path = casts::READ_PATH;
+        let asked = format!("POST {}{path}", self.base_url);
+        let request = self.request(Method::POST, path, limit).json(report);
+        let mut request = request.header(NODE_HEADER, node_id);
+        if let Some(key) = &self.key {
+            request = request.header(KEY, key.reveal());
+        }
+        self.send(&asked, request, limit).await.map(drop)
     }
 
     /// None if this version of the main server has no such list.

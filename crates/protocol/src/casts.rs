@@ -5,11 +5,26 @@
 //! was sent up to there. The answer names the number to go on from: also where nothing was
 //! for this node.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// `?stream=NAME&after=NUMBER`: without them, all that can still be delivered.
 pub const PATH: &str = "/api/v1/nodes/casts";
+
+/// Where a node tells what its consumers have read.
+pub const READ_PATH: &str = "/api/v1/nodes/casts/read";
+/// Topics of one such report.
+pub const MAX_READ_TOPICS: usize = 500;
+
+/// A node's report of what its consumers have read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct CastReadReport {
+    /// The id of the last cast of each topic that was read: all before it were, too.
+    pub read: BTreeMap<String, String>,
+}
 
 /// The answer to a node.
 #[derive(Debug, Serialize, Deserialize)]

@@ -83,7 +83,9 @@ pub(crate) struct CastView<'a> {
 struct CastDelivery {
     pending: usize,
     sent: usize,
+    /// Nodes that have it on disk, those where it was read among them.
     received: usize,
+    read: usize,
     missed: usize,
     nodes: Vec<NodeDelivery>,
 }
@@ -101,7 +103,8 @@ impl CastDelivery {
         Self {
             pending: count(DeliveryState::Pending),
             sent: count(DeliveryState::Sent),
-            received: count(DeliveryState::Received),
+            received: count(DeliveryState::Received) + count(DeliveryState::Read),
+            read: count(DeliveryState::Read),
             missed: count(DeliveryState::Missed),
             nodes: states
                 .into_iter()

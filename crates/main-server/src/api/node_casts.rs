@@ -8,16 +8,20 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Request, State},
+    Json,
+    extract::{FromRequest, Request, State},
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use edge_mirror_http::wire::ApiQuery;
+use edge_mirror_http::wire::{ApiQuery, Done, done};
+use edge_mirror_protocol::casts::{CastReadReport, MAX_READ_TOPICS};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::status::{accepted_node, preferred_wait};
 use crate::{
+    api::json::JsonBody,
     counts::DroppedCastReader,
     refusal::RequestError,
     server::{NamedPlace, Server},
@@ -72,6 +76,28 @@ pub(crate) async fn for_node(
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
     Ok(answer)
+}
+
+/// Notes what consumers at a node have read.
+pub(crate) async fn note_read(
+    State(server): State<Arc<Server>>,
+    request: Request,
+) -> Result<Json<Done>, RequestError> {
+    let (parts, body) = request.into_parts();
+    let node_id = addressed_node(&server, &parts).await?;
+    let request = Request::from_parts(parts, body);
+    let JsonBody(fields) = JsonBody::from_request(request, &server).await?;
+    let report = serde_json::from_value::<CastReadReport>(Value::Object(fields));
+    let CastReadReport { read } = report.map_err(|error| {
+        RequestError::Invalid(format!("报告格式错误 / the report is malformed: {error}"))
+    })?;
+    if read.len() > MAX_READ_TOPICS {
+        return Err(RequestError::TooManyValues(MAX_READ_TOPICS));
+    }
+    for (topic, id) in read {
+        server.note_read_cast(&node_id, topic, &id);
+    }
+    Ok(done("Noted"))
 }
 
 /// The node that a request names, if it comes from there.

@@ -87,6 +87,7 @@ fn operations() -> Vec<Operation> {
     all.extend(casts::of_groups());
     all.extend(casts::operations());
     all.push(casts::of_nodes());
+    all.push(casts::of_readers());
     all.push(
         call(Method::GET, "/", "Pages and documents", "The page")
             .asks(&["If-None-Match"])

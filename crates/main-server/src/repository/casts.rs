@@ -3,6 +3,7 @@
 //! a transaction to its end, so that the order of numbers is the order of transactions.
 
 pub(super) mod following;
+mod reads;
 mod removal;
 mod rows;
 pub(super) mod schema;
@@ -24,8 +25,8 @@ use super::{
 use crate::{
     error::StateError,
     state::casts::{
-        self, CastGap, CastId, CastLimits, CastReceipt, CastRefusal, CastTotals, KeptCast, NewCast,
-        NodeCursor,
+        self, CastGap, CastId, CastLimits, CastReadMark, CastReceipt, CastRefusal, CastTotals,
+        KeptCast, NewCast, NodeCursor,
     },
 };
 
@@ -159,12 +160,13 @@ impl CastRepository {
         &mut self,
         cursors: &[(String, NodeCursor)],
         gaps: &[CastGap],
+        read: &[CastReadMark],
         now: UnixMillis,
     ) -> Result<(), StateError> {
         let _writing = self.write_lock.acquire().await;
         let mut connected = self.connected().await?;
         let begun = (self.database.begin(), self.generation);
-        let saving = save_cursors(&mut connected, begun, cursors, gaps, now);
+        let saving = save_cursors(&mut connected, begun, cursors, (gaps, read), now);
         self.database.within(ANSWER_TIMEOUT, saving).await?;
         self.connection = Some(connected);
         Ok(())
@@ -317,12 +319,13 @@ async fn save_cursors(
     connection: &mut AnyConnection,
     (begin, generation): Begun,
     cursors: &[(String, NodeCursor)],
-    gaps: &[CastGap],
+    (gaps, read): (&[CastGap], &[CastReadMark]),
     now: UnixMillis,
 ) -> Result<(), WriteFault> {
     let mut transaction = connection.begin_with(begin).await?;
     let head = lock(&mut transaction, generation).await?.totals.seq;
     following::save_cursors(&mut transaction, cursors, gaps, (head, now)).await?;
+    reads::save(&mut transaction, read, (head, now)).await?;
     transaction.commit().await?;
     Ok(())
 }

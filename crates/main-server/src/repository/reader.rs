@@ -114,9 +114,20 @@ impl StateReader {
         .await
     }
 
-    /// The places of nodes as they were saved last, and the gaps that have a number in them.
-    pub(crate) async fn cast_cursors(&self, seq: i64) -> Result<SavedCursors, StateError> {
-        self.read(|connection| casts::following::read_cursors(connection, seq).boxed()).await
+    /// The places of nodes as they were saved last, the gaps that have a number in
+    /// them, and where it was read.
+    pub(crate) async fn cast_cursors(
+        &self,
+        seq: i64,
+        topic: &str,
+    ) -> Result<SavedCursors, StateError> {
+        self.read(|connection| {
+            let topic = topic.to_owned();
+            let cast =
+                async move { casts::following::read_cursors(connection, (seq, &topic)).await };
+            cast.boxed()
+        })
+        .await
     }
 
     pub(crate) async fn cast_audience(&self, name: &str) -> Result<Audience, StateError> {

@@ -15,9 +15,9 @@ use crate::{
     server::{CastSubscribers, MAX_WAITING, Server},
     state::{
         casts::{
-            self, ANSWER_BYTES, CastCursors, CastGap, CastId, CastSelection, CastStreams, CastTail,
-            CastWaiters, DeliverableCast, DeliveryState, KeptCast, NewCast, NodeCursor, TailSearch,
-            WaiterSlot,
+            self, ANSWER_BYTES, CastCursors, CastGap, CastId, CastReadMark, CastSelection,
+            CastStreams, CastTail, CastWaiters, DeliverableCast, DeliveryState, KeptCast,
+            MAX_TOPIC, NewCast, NodeCursor, TailSearch, WaiterSlot,
         },
         destinations::Audience,
     },
@@ -303,6 +303,17 @@ impl Server {
         Ok(found.after)
     }
 
+    /// Notes that a consumer at a node has read a topic up to a cast.
+    pub(crate) fn note_read_cast(&self, node_id: &str, topic: String, id: &str) {
+        let is_topic = topic.len() <= MAX_TOPIC && !topic.chars().any(char::is_control);
+        let Some(CastId { stream, seq }) = CastId::parse(id).filter(|_| is_topic) else { return };
+        let place = NamedPlace { stream, after: seq };
+        // Of a sequence that nothing is known of, nothing is to be shown.
+        let Some(found) = self.cast_outbox.resolve(&place) else { return };
+        let (node_id, seq) = (node_id.to_owned(), found.after);
+        self.cast_outbox.cursors().note_read(CastReadMark { node_id, topic, seq });
+    }
+
     /// The casts that a node gets next after a number.
     pub(crate) async fn casts_after(
         &self,
@@ -353,28 +364,35 @@ impl Server {
         &self,
         cast: &KeptCast,
     ) -> Result<Vec<(String, DeliveryState)>, RequestError> {
-        let saved = self.cast_records.cast_cursors(cast.seq).await.map_err(unreadable)?;
+        let saved =
+            self.cast_records.cast_cursors(cast.seq, &cast.topic).await.map_err(unreadable)?;
         let audience = self.cast_records.cast_audience(&cast.audience).await.map_err(unreadable)?;
         let nodes: Vec<String> = match audience {
             Audience::All => self.known().iter().map(|node| node.id.clone()).collect(),
             Audience::Nodes(ids) => ids.into_iter().collect(),
         };
         // No longer under the lock than it takes to copy: nodes wait for it.
-        let (unsaved, recent_gaps): (Vec<Option<NodeCursor>>, _) = {
+        let (unsaved, recent_gaps, recent_read): (Vec<Option<NodeCursor>>, _, _) = {
             let cursors = self.cast_outbox.cursors();
             let unsaved = nodes.iter().map(|node| cursors.get(node)).collect();
-            (unsaved, cursors.gaps_around(cast.seq))
+            (unsaved, cursors.gaps_around(cast.seq), cursors.read_of(&cast.topic))
         };
         let mut gaps = HashMap::<String, Vec<CastGap>>::new();
         for gap in saved.gaps.into_iter().chain(recent_gaps) {
             gaps.entry(gap.node_id.clone()).or_default().push(gap);
+        }
+        let mut read = saved.read;
+        for (node, seq) in recent_read {
+            let before = read.entry(node).or_default();
+            *before = seq.max(*before);
         }
         let now = UnixMillis::now();
         let state = |(node, unsaved): (String, Option<NodeCursor>)| {
             let saved = saved.cursors.get(&node).copied();
             let cursor = saved.into_iter().chain(unsaved).reduce(NodeCursor::furthest);
             let gaps = gaps.get(&node).map_or(&[][..], Vec::as_slice);
-            let state = casts::delivery(cast, cursor, gaps, now);
+            let read = read.get(&node).copied().unwrap_or_default();
+            let state = casts::delivery(cast, cursor, gaps, read, now);
             (node, state)
         };
         Ok(nodes.into_iter().zip(unsaved).map(state).collect())

@@ -17,10 +17,10 @@ use edge_mirror_base::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use admission::{CastReceipt, CastRefusal, CastTotals, KeyedCast, admit};
-pub(crate) use cursors::{CastCursors, CastGap, DeliveryState, NodeCursor, delivery};
+pub(crate) use cursors::{CastCursors, CastGap, CastReadMark, DeliveryState, NodeCursor, delivery};
 #[cfg(test)]
 pub(crate) use request::{CastRequest, LiveCastRequest};
-pub(crate) use request::{NewCast, read_casts, read_live_casts};
+pub(crate) use request::{MAX_TOPIC, NewCast, read_casts, read_live_casts};
 pub(crate) use streams::CastStreams;
 pub(crate) use tail::{
     ANSWER_BYTES, CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text,

@@ -363,3 +363,37 @@ async fn a_node_is_given_nobody_elses_casts() {
     assert_eq!(both(ask).await.1["casts"][0]["body"], "for a alone");
     assert_eq!(both(FakeNode::new("a").request(&t, 1)).await.0, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consumer_at_a_node_has_read_is_shown_of_its_topic() {
+    let t = TestMaster::start().await.with_nodes(&["a", "b"]).await;
+    let mut paths = Vec::new();
+    for topic in ["t", "other", "t", "t"] {
+        let cast = json!({"topic": topic, "body": 1, "to": {"all": true}});
+        let (_, cast) = t.post(CASTS, cast).await;
+        paths.push(format!("{CASTS}/{}", cast["id"].as_str().unwrap()));
+    }
+    let mut a = FakeNode::new("a");
+    while a.after < 4 {
+        a.next(&t, 60).await;
+    }
+    a.next(&t, 1).await;
+    let id = paths[2].rsplit_once('/').unwrap().1;
+    let report = async |node: &str, read: Value| {
+        let request = t.request(Method::POST, "/api/v1/nodes/casts/read");
+        both(request.header("edge-mirror-node", node).json(&json!({"read": read}))).await.0
+    };
+    assert_eq!(report("a", json!({"t": id, "x": "unknown-1", "y": "z"})).await, 200);
+    assert_eq!(report("nobody", json!({"t": id})).await, 403);
+    assert_eq!(report("a", json!([])).await, 400);
+    let states = ["read", "received", "read", "received"];
+    for (path, state) in paths.iter().zip(states) {
+        t.until_delivered(path, &[("a", state), ("b", "pending")]).await;
+    }
+    let t = t.restarted().await;
+    for (path, state) in paths.iter().zip(states) {
+        t.until_delivered(path, &[("a", state), ("b", "pending")]).await;
+    }
+    let delivery = t.json(&paths[0]).await["delivery"].clone();
+    assert_eq!([&delivery["read"], &delivery["received"]], [1; 2], "it is there, too");
+}

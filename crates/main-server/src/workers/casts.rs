@@ -212,15 +212,24 @@ impl CastWriter {
     }
 
     async fn save_cursors(&mut self) {
-        let (cursors, gaps) = self.server.cast_outbox.cursors().take();
-        if (cursors.is_empty() && gaps.is_empty()) || self.refusal().is_some() {
+        if self.refusal().is_some() {
+            return;
+        }
+        let (cursors, gaps, read) = {
+            let mut unsaved = self.server.cast_outbox.cursors();
+            let (cursors, gaps) = unsaved.take();
+            (cursors, gaps, unsaved.take_read())
+        };
+        if cursors.is_empty() && gaps.is_empty() && read.is_empty() {
             return;
         }
         // An error is no reason to refuse casts.
-        let saved = self.repository.save_cursors(&cursors, &gaps, UnixMillis::now()).await;
+        let saved = self.repository.save_cursors(&cursors, &gaps, &read, UnixMillis::now()).await;
         if let Err(error) = saved {
             debug!("how far nodes are is not saved yet: {error}");
-            self.server.cast_outbox.cursors().put_back(cursors, gaps);
+            let mut unsaved = self.server.cast_outbox.cursors();
+            unsaved.put_back(cursors, gaps);
+            read.into_iter().for_each(|mark| unsaved.note_read(mark));
         }
     }
 

@@ -11,7 +11,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use edge_mirror_http::wire::{self, ApiQuery, feed};
 use edge_mirror_protocol::casts::DeliveredCast;
@@ -60,6 +60,26 @@ struct MissedLiveCasts {
 struct LostCasts {
     /// The number of the first one that is kept.
     before: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ReadCast {
+    n: u64,
+}
+
+/// Notes that a consumer has read a cast, and what came before it of its topic; the main
+/// server is told.
+pub(super) async fn mark_read(
+    State(app): State<AppState>,
+    ApiQuery(ReadCast { n }): ApiQuery<ReadCast>,
+) -> Response {
+    match app.casts.mark_read(n) {
+        true => wire::done(format!("Cast {n} was read")).into_response(),
+        false => {
+            let text = format!("没有编号为 {n} 的消息 / there is no cast with number {n}");
+            wire::detail(StatusCode::NOT_FOUND, text)
+        }
+    }
 }
 
 pub(super) async fn follow(

@@ -88,8 +88,9 @@ fn operations() -> Vec<Operation> {
         guarded(stream(
             call(Method::GET, "/api/casts", CASTS, "The casts that come to this node"),
             "Server-sent events: `cast` (the cast, with its number here as `n` and as the \
-             event's id), and `lost` ({\"before\": number}) where casts after the reader's place \
-             are not kept any more. The stream ends after ten minutes; a reader that connects \
+             event's id), `live` (one that is kept nowhere), `dropped` ({\"count\": number}) where the \
+             reader was too slow for live ones, and `lost` ({\"before\": number}) where casts after \
+             the reader's place are not kept any more. The stream ends after ten minutes; a reader that connects \
              again with `Last-Event-ID` misses nothing.",
         ))
         .query(
@@ -99,6 +100,12 @@ fn operations() -> Vec<Operation> {
         )
         .query("topic", json!({"type": "string"}), "Those of this topic.")
         .refuses(400, "A value that is not allowed."),
+        guarded(call(Method::POST, "/api/casts/read", CASTS, "A cast was read"))
+            .text("With those before it of its topic. The main server is told.")
+            .query("n", json!({"type": "integer", "minimum": 0}), "Its number here.")
+            .answers(200, "Noted.", vec![json::<Done>()])
+            .refuses(400, "A value that is not allowed.")
+            .refuses(404, "No such cast here."),
         call(Method::GET, "/", "Pages and documents", "To the panel")
             .answers(307, "To the page.", vec![])
             .with(&["Location"]),

@@ -2,7 +2,7 @@
 //! the main server's begin anew when it is restored.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -100,6 +100,11 @@ impl KeptCasts {
         self.first()
     }
 
+    fn get(&self, n: u64) -> Option<Arc<NodeCast>> {
+        let place = self.casts.binary_search_by_key(&n, |cast| cast.n).ok()?;
+        self.casts.get(place).cloned()
+    }
+
     fn first(&self) -> u64 {
         self.casts.front().map_or(self.last + 1, |cast| cast.n)
     }
@@ -133,6 +138,15 @@ pub struct CastHistory {
     news: watch::Sender<u64>,
     /// Live casts, which are kept nowhere.
     live: broadcast::Sender<Arc<DeliveredCast>>,
+    /// Marks of consumers that the main server was not told of yet, by topic.
+    read: watch::Sender<BTreeMap<String, ReadMark>>,
+}
+
+/// The last cast of a topic that a consumer has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReadMark {
+    n: u64,
+    pub(super) id: String,
 }
 
 impl Default for CastHistory {
@@ -142,6 +156,7 @@ impl Default for CastHistory {
             files: Mutex::default(),
             news: watch::Sender::default(),
             live: broadcast::Sender::new(MAX_LIVE),
+            read: watch::Sender::default(),
         }
     }
 }
@@ -213,6 +228,38 @@ impl CastHistory {
 
     pub(crate) fn subscribe_live(&self) -> broadcast::Receiver<Arc<DeliveredCast>> {
         self.live.subscribe()
+    }
+
+    /// Notes that a consumer has read a cast, and what came before it of its topic. False if
+    /// there is no such cast here.
+    pub(crate) fn mark_read(&self, n: u64) -> bool {
+        let found = self.kept().get(n);
+        let Some(cast) = found else { return false };
+        let mark = ReadMark { n, id: cast.cast.id.clone() };
+        self.read.send_if_modified(|read| {
+            let is_news = read.get(&cast.cast.topic).is_none_or(|before| before.n < n);
+            if is_news {
+                read.insert(cast.cast.topic.clone(), mark);
+            }
+            is_news
+        });
+        true
+    }
+
+    pub(super) fn unreported(&self) -> watch::Receiver<BTreeMap<String, ReadMark>> {
+        self.read.subscribe()
+    }
+
+    /// Forgets marks that the main server has been told of.
+    pub(super) fn note_reported(&self, reported: &[(String, ReadMark)]) {
+        self.read.send_if_modified(|read| {
+            for (topic, mark) in reported {
+                if read.get(topic) == Some(mark) {
+                    read.remove(topic);
+                }
+            }
+            false
+        });
     }
 
     /// Those who follow it now.
@@ -293,6 +340,27 @@ mod tests {
         history.add_blocking(answer("t", 4..=6), &limits(), NOW).unwrap();
         assert_eq!(ids(&history, 5, ""), (vec!["x-6".into()], 6));
         assert_eq!(history.place(), CastPlace { stream: "t".into(), after: 6 });
+    }
+
+    #[test]
+    fn what_was_read_is_told_once_and_goes_no_further_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = CastHistory::open(folder.path().join("casts"));
+        history.add_blocking(answer("s", 1..=4), &limits(), NOW).unwrap();
+        assert!(!history.mark_read(9));
+        for n in [3, 1, 2] {
+            assert!(history.mark_read(n));
+        }
+        let told = || {
+            let marks = history.unreported().borrow().clone();
+            marks.into_iter().collect::<Vec<_>>()
+        };
+        let ids: Vec<_> = told().into_iter().map(|(topic, mark)| (topic, mark.id)).collect();
+        assert_eq!(ids, [("even".into(), "x-2".into()), ("odd".into(), "x-3".to_owned())]);
+        let reported = told();
+        history.mark_read(4);
+        history.note_reported(&reported);
+        assert_eq!(told().len(), 1, "what came meanwhile is told then");
     }
 
     #[test]

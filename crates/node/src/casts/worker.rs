@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_protocol::casts::{CastReadReport, MAX_READ_TOPICS};
 use edge_mirror_settings::{Config, Settings};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -49,6 +50,46 @@ pub(crate) async fn run(
             _ = changes.changed() => {}
             _ = running.changed() => {}
             _ = in_use.changed() => {}
+            () = end.cancelled() => return,
+        }
+    }
+}
+
+/// Tells the main server what consumers have read, until `end`.
+pub(crate) async fn report_reads(
+    settings: Arc<Settings>,
+    connector: Arc<Connector>,
+    history: Arc<CastHistory>,
+    end: CancellationToken,
+) {
+    let mut marks = history.unreported();
+    loop {
+        let next: Vec<_> = {
+            let marks = marks.borrow_and_update();
+            let next = marks.iter().take(MAX_READ_TOPICS);
+            next.map(|(topic, mark)| (topic.clone(), mark.clone())).collect()
+        };
+        let telling = async {
+            if next.is_empty() {
+                // The sender is as long-lived as this.
+                let _ = marks.changed().await;
+                return;
+            }
+            let config = settings.current();
+            let limit = Duration::from_secs(config.network.connection_timeout);
+            let read = next.iter().map(|(topic, mark)| (topic.clone(), mark.id.clone()));
+            let report = CastReadReport { read: read.collect() };
+            let upstream = connector.upstream(&config);
+            match upstream.report_read_casts(&config.node_id, &report, limit).await {
+                Ok(()) => history.note_reported(&next),
+                Err(error) => {
+                    debug!("what was read of casts is not told yet: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = telling => {}
             () = end.cancelled() => return,
         }
     }

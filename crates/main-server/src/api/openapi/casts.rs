@@ -8,7 +8,7 @@ use edge_mirror_http::{
         openapi::{Operation, call, json, stream},
     },
 };
-use edge_mirror_protocol::casts::{CastAnswer, PATH};
+use edge_mirror_protocol::casts::{CastAnswer, CastReadReport, PATH, READ_PATH};
 use schemars::JsonSchema;
 use serde_json::json;
 
@@ -62,6 +62,15 @@ enum Sent<'a> {
 const CASTS: &str = "Casts";
 
 /// The call of nodes.
+pub(super) fn of_readers() -> Operation {
+    takes(call(Method::POST, READ_PATH, super::NODES, "What was read at a node"))
+        .text("The last cast of each topic that a consumer there has read.")
+        .asks(&["Edge-Mirror-Node"])
+        .body(true, vec![json::<CastReadReport>()])
+        .answers(200, "Noted.", vec![json::<Done>()])
+        .refuses(403, "No accepted node, or another site's page.")
+}
+
 pub(super) fn of_nodes() -> Operation {
     call(Method::GET, PATH, super::NODES, "Casts for a node")
         .text(

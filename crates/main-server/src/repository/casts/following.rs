@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, Row};
 
 use super::{
+    reads,
     rows::{self, MANY},
     streams,
 };
@@ -60,6 +61,8 @@ pub(crate) struct CastNews {
 pub(crate) struct SavedCursors {
     pub(crate) cursors: HashMap<String, NodeCursor>,
     pub(crate) gaps: Vec<CastGap>,
+    /// Nodes where the cast was read.
+    pub(crate) read: HashMap<String, i64>,
 }
 
 pub(super) async fn read_news(
@@ -146,7 +149,7 @@ pub(in crate::repository) async fn read_cursor(
 
 pub(in crate::repository) async fn read_cursors(
     connection: &mut AnyConnection,
-    seq: i64,
+    (seq, topic): (i64, &str),
 ) -> Result<SavedCursors, WriteFault> {
     let mut found = SavedCursors::default();
     let node = |text: String| percent_decode_str(&text).decode_utf8_lossy().into_owned();
@@ -155,7 +158,7 @@ pub(in crate::repository) async fn read_cursors(
         found.cursors.insert(node(row.try_get(0)?), cursor);
     }
     let select = sqlx::query::<Any>(SELECT_SKIPS).bind(seq);
-    for row in select.fetch_all(connection).await? {
+    for row in select.fetch_all(&mut *connection).await? {
         found.gaps.push(CastGap {
             node_id: node(row.try_get(0)?),
             after: row.try_get(1)?,
@@ -163,6 +166,7 @@ pub(in crate::repository) async fn read_cursors(
             at: UnixMillis::from_millis(rows::unsigned(row.try_get(3)?)),
         });
     }
+    found.read = reads::read(connection, topic, seq).await?;
     Ok(found)
 }
 

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use edge_mirror_base::clock::UnixMillis;
 use sqlx::{Any, AnyConnection, Row};
 
-use super::rows::{self, MANY};
+use super::{
+    reads,
+    rows::{self, MANY},
+};
 use crate::{
     repository::document::{WriteFault, millis},
     state::casts::{CastLimits, CastTotals},
@@ -68,6 +71,8 @@ pub(super) async fn sweep(
     let silent = now.saturating_sub(limits.kept_for + limits.max_lifetime);
     let places = sqlx::query::<Any>(DELETE_OLD_PLACES).bind(millis(silent));
     places.execute(&mut *connection).await?;
+    let read = sqlx::query::<Any>(reads::DELETE_OLD).bind(millis(silent));
+    read.execute(&mut *connection).await?;
     let skips = sqlx::query::<Any>(DELETE_OLD_SKIPS).bind(rows::signed(REMOVED_AT_ONCE));
     skips.execute(connection).await?;
     Ok(has_more)

@@ -5,6 +5,7 @@ use sqlx::{Any, AnyConnection, Row};
 
 use super::{
     following::{self, SavedPlace, SavedSkip},
+    reads::{self, SavedRead},
     rows, streams,
 };
 use crate::{
@@ -46,7 +47,8 @@ const COUNT: &str =
 const SELECT_HEAD: &str = "SELECT stream, seq FROM edge_mirror_cast_head";
 const SELECT_PLACES: &str = "SELECT node, sent, received, at FROM edge_mirror_cast_place";
 const SELECT_SKIPS: &str = "SELECT node, after_seq, through, at FROM edge_mirror_cast_skip";
-const DELETE_ALL: [&str; 6] = [
+const DELETE_ALL: [&str; 7] = [
+    "DELETE FROM edge_mirror_cast_read",
     "DELETE FROM edge_mirror_cast",
     "DELETE FROM edge_mirror_cast_audience",
     "DELETE FROM edge_mirror_cast_member",
@@ -62,6 +64,7 @@ const HEAD: &str = "cast head";
 const STREAM: &str = "cast stream";
 const PLACE: &str = "cast place";
 const SKIP: &str = "cast skip";
+const READ: &str = "cast read";
 
 #[derive(Deserialize, Serialize)]
 struct HeadDocument {
@@ -97,6 +100,8 @@ pub(in crate::repository) async fn ensure(
         CREATE_PLACES,
         CREATE_SKIPS,
         CREATE_BY_END,
+        reads::CREATE,
+        reads::CREATE_BY_TOPIC,
     ] {
         sqlx::query::<Any>(create).execute(&mut *connection).await?;
     }
@@ -120,7 +125,7 @@ pub(in crate::repository) async fn with_casts(
 }
 
 fn is_ours(kind: &str) -> bool {
-    [CAST, AUDIENCE, HEAD, STREAM, PLACE, SKIP].contains(&kind)
+    [CAST, AUDIENCE, HEAD, STREAM, PLACE, SKIP, READ].contains(&kind)
 }
 
 fn document(kind: &str, id: String, json: String) -> SavedDocument {
@@ -158,6 +163,11 @@ async fn read_all(connection: &mut AnyConnection) -> Result<Vec<SavedDocument>, 
         let skip = SavedSkip { node: row.try_get(0)?, after, through, at };
         documents.push(document(SKIP, format!("{after} {}", skip.node), json(&skip)));
     }
+    for row in sqlx::query::<Any>(reads::SELECT_ALL).fetch_all(&mut *connection).await? {
+        let (topic, seq, at) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let read = SavedRead { node: row.try_get(0)?, topic, seq, at };
+        documents.push(document(READ, format!("{} {}", read.node, read.topic), json(&read)));
+    }
     Ok(documents)
 }
 
@@ -170,6 +180,7 @@ struct DocumentedCasts {
     streams: Vec<(String, StreamDocument)>,
     places: Vec<SavedPlace>,
     skips: Vec<SavedSkip>,
+    read: Vec<SavedRead>,
 }
 
 impl DocumentedCasts {
@@ -185,6 +196,7 @@ impl DocumentedCasts {
                 STREAM => taken.streams.push((id.clone(), parsed(&document)?)),
                 PLACE => taken.places.push(parsed(&document)?),
                 SKIP => taken.skips.push(parsed(&document)?),
+                READ => taken.read.push(parsed(&document)?),
                 _ => others.push(document),
             }
         }
@@ -216,6 +228,7 @@ pub(in crate::repository) async fn replace(
     }
     following::insert_places(connection, &found.places).await?;
     following::insert_skips(connection, &found.skips).await?;
+    reads::insert(connection, &found.read).await?;
     let last = found.casts.iter().map(|cast| cast.seq).max().unwrap_or_default();
     let head = found.head.unwrap_or_else(|| {
         // Of a version that kept none.

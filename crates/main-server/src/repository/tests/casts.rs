@@ -3,7 +3,7 @@
 use super::*;
 use crate::state::{
     audit::{AuditedLogin, AuditedOperator},
-    casts::{CastGap, CastId, CastLimits, KeptCast, NewCast, NodeCursor, read_casts},
+    casts::{CastGap, CastId, CastLimits, CastReadMark, KeptCast, NewCast, NodeCursor, read_casts},
     destinations::Destinations,
     groups::{AddressedNode, GroupCommand, NodeGroup, NodeGroups},
 };
@@ -120,10 +120,10 @@ async fn a_restored_state_has_the_keys_and_the_progress_of_its_casts() {
         let node = "节点\0".to_owned();
         let cursor = NodeCursor { sent: 3, received: 2 };
         let gap = CastGap { node_id: node.clone(), after: 0, through: 1, at: now };
-        casts
-            .save_cursors(&[(node.clone(), cursor)], std::slice::from_ref(&gap), now)
-            .await
-            .unwrap();
+        let mark = |seq| CastReadMark { node_id: node.clone(), topic: "t\"'".to_owned(), seq };
+        let gaps = std::slice::from_ref(&gap);
+        casts.save_cursors(&[(node.clone(), cursor)], gaps, &[mark(2)], now).await.unwrap();
+        casts.save_cursors(&[], &[], &[mark(1)], now).await.unwrap();
         repository.close().await;
         let file = database.data().join("backup.jsonl");
         back_up(&database.location, database.data(), &file).await.unwrap();
@@ -133,7 +133,8 @@ async fn a_restored_state_has_the_keys_and_the_progress_of_its_casts() {
         let again = append_ids(&mut repository.casts(), &new_casts(2..4, "a")).await.unwrap();
         assert_eq!(again[0], first[2], "the same key is the same cast");
         assert_eq!((again[1].seq, again[1].stream == first[0].stream), (4, false));
-        let saved = repository.reader().cast_cursors(1).await.unwrap();
+        let saved = repository.reader().cast_cursors(1, "t\"'").await.unwrap();
+        assert_eq!(saved.read, std::collections::HashMap::from([(node.clone(), 2)]));
         assert_eq!((saved.cursors.get(&node), saved.gaps), (Some(&cursor), vec![gap]));
         let known = repository.casts().news(None, 0).await.unwrap().streams.unwrap();
         assert_eq!(known.resolve(&first[0].stream, 5), Some(3), "nodes go on where they were");

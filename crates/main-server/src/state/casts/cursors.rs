@@ -32,8 +32,20 @@ pub(crate) struct CastCursors {
     /// One for each node that asks here.
     taken: HashMap<String, NodeCursor>,
     gaps: Vec<CastGap>,
+    /// Numbers up to which was read, by topic and node.
+    read: HashMap<(String, String), i64>,
 }
 
+/// The last cast of a topic that was read at a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CastReadMark {
+    pub(crate) node_id: String,
+    pub(crate) topic: String,
+    pub(crate) seq: i64,
+}
+
+/// Marks that wait to be saved; nodes tell only what was read since.
+const MAX_READ: usize = 100_000;
 /// Gaps that wait to be saved; what is beyond is not shown as missed.
 const MAX_GAPS: usize = 10_000;
 
@@ -48,6 +60,8 @@ pub(crate) enum DeliveryState {
     Sent,
     /// The node has it on disk.
     Received,
+    /// The same, and a consumer there has read it.
+    Read,
     /// It expired or was cancelled before the node asked for it.
     Missed,
 }
@@ -70,6 +84,25 @@ impl CastCursors {
         if self.gaps.len() < MAX_GAPS {
             self.gaps.push(gap);
         }
+    }
+
+    /// Notes that a consumer at a node has read a topic up to a number.
+    pub(crate) fn note_read(&mut self, mark: CastReadMark) {
+        if self.read.len() < MAX_READ {
+            let seq = self.read.entry((mark.topic, mark.node_id)).or_default();
+            *seq = mark.seq.max(*seq);
+        }
+    }
+
+    /// The nodes' marks of a topic that are not saved yet.
+    pub(crate) fn read_of(&self, topic: &str) -> Vec<(String, i64)> {
+        let of_topic = self.read.iter().filter(|((found, _), _)| found == topic);
+        of_topic.map(|((_, node_id), seq)| (node_id.clone(), *seq)).collect()
+    }
+
+    pub(crate) fn take_read(&mut self) -> Vec<CastReadMark> {
+        let taken = self.read.drain();
+        taken.map(|((topic, node_id), seq)| CastReadMark { node_id, topic, seq }).collect()
     }
 
     /// The place of a node that has asked here.
@@ -112,6 +145,7 @@ impl CastCursors {
             *cursor = cursor.up_to(head);
         }
         self.gaps.retain(|gap| gap.after < head);
+        self.read.values_mut().for_each(|seq| *seq = head.min(*seq));
     }
 
     fn change(&mut self, node_id: &str, change: impl Fn(&mut NodeCursor)) {
@@ -141,6 +175,7 @@ pub(crate) fn delivery(
     cast: &KeptCast,
     cursor: Option<NodeCursor>,
     gaps: &[CastGap],
+    read: i64,
     now: UnixMillis,
 ) -> DeliveryState {
     let settled_at = cast.cancelled_at.unwrap_or(cast.expires_at);
@@ -149,6 +184,7 @@ pub(crate) fn delivery(
     let NodeCursor { sent, received } = cursor.unwrap_or_default();
     match cast.seq {
         seq if seq <= sent && gaps.iter().any(is_missed) => DeliveryState::Missed,
+        seq if seq <= read => DeliveryState::Read,
         seq if seq <= received => DeliveryState::Received,
         seq if seq <= sent => DeliveryState::Sent,
         _ if cast.status(now) == CastStatus::Active => DeliveryState::Pending,
@@ -196,10 +232,19 @@ mod tests {
         cursors.note_received("a", 3);
         let gap =
             CastGap { node_id: "a".into(), after: 1, through: 4, at: UnixMillis::from_secs(50) };
-        let at = |seq, cancelled_s, now_s| {
+        let with_read = |seq, cancelled_s, read, now_s| {
             let now = UnixMillis::from_secs(now_s);
-            delivery(&cast(seq, cancelled_s), cursors.get("a"), std::slice::from_ref(&gap), now)
+            delivery(
+                &cast(seq, cancelled_s),
+                cursors.get("a"),
+                std::slice::from_ref(&gap),
+                read,
+                now,
+            )
         };
+        let at = |seq, cancelled_s, now_s| with_read(seq, cancelled_s, 0, now_s);
+        assert_eq!([5, 6].map(|seq| with_read(seq, None, 5, 60)), [DeliveryState::Read, Sent]);
+        assert_eq!(with_read(3, Some(49), 5, 60), Missed, "nobody can have read it");
         assert_eq!([at(1, None, 60), at(5, None, 60)], [Received; 2]);
         assert_eq!([at(6, None, 60), at(8, None, 60)], [Sent; 2]);
         assert_eq!(at(9, None, 60), Pending);
@@ -214,7 +259,7 @@ mod tests {
         assert_eq!([1, 2, 4, 5].map(|seq| cursors.gaps_around(seq).len()), [0, 1, 1, 0]);
         assert_eq!(cursors.take().0.len(), 1);
         let now = |cursors: &CastCursors| {
-            delivery(&cast(5, None), cursors.get("a"), &[], UnixMillis::from_secs(60))
+            delivery(&cast(5, None), cursors.get("a"), &[], 0, UnixMillis::from_secs(60))
         };
         assert_eq!(now(&cursors), Received, "while it is being saved");
         cursors.set_back(2);

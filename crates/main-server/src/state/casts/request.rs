@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-const MAX_TOPIC: usize = 200;
+pub(crate) const MAX_TOPIC: usize = 200;
 const MAX_KEY: usize = 200;
 /// A cast expires after this time if its sender does not say when.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
