@@ -9,6 +9,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "what everybody else goes through")]
 
+mod together;
+
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
@@ -25,6 +27,7 @@ use std::{
 use rustix::fs::FallocateFlags;
 
 use crate::tasks;
+pub use together::{create_folder_unsynced, sync_filesystem, sync_together};
 
 /// Scratch files are called `.tmp-{process}-{number}`.
 const SCRATCH_PREFIX: &str = ".tmp-";
@@ -51,6 +54,13 @@ impl Scratch {
     /// Creates a scratch file in `folder`, readable and writable.
     pub fn create_in(folder: &Path) -> io::Result<Self> {
         Self::create_with_mode(folder, 0o666)
+    }
+
+    /// Creates a scratch file with these bytes, which are not durable yet.
+    pub fn create_with(folder: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let scratch = Self::create_in(folder)?;
+        scratch.file().write_all(bytes)?;
+        Ok(scratch)
     }
 
     fn create_with_mode(folder: &Path, mode: u32) -> io::Result<Self> {

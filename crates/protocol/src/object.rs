@@ -215,6 +215,8 @@ pub struct InvalidMediaType;
 impl MediaType {
     /// Of packages.
     pub const ZIP: Self = Self(Cow::Borrowed("application/zip"));
+    /// Of files, about which nothing is known.
+    pub const BYTES: Self = Self(Cow::Borrowed("application/octet-stream"));
     const MAX_LEN: usize = 200;
 
     pub fn as_str(&self) -> &str {
@@ -233,8 +235,10 @@ impl TryFrom<String> for MediaType {
 
     fn try_from(text: String) -> Result<Self, InvalidMediaType> {
         // Ten thousand manifests share one text.
-        if text == Self::ZIP.as_str() {
-            return Ok(Self::ZIP);
+        for known in [Self::ZIP, Self::BYTES] {
+            if text == known.as_str() {
+                return Ok(known);
+            }
         }
         let is_header_text = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
         let valid = text.len() <= Self::MAX_LEN

@@ -256,6 +256,8 @@ pub enum PackageRoute {
     Adopted,
     /// Uploaded to this machine (the embedded main server's own packages).
     Upload,
+    /// A file of a task.
+    Dispatch,
 }
 
 /// Source of a package, and its version there.
@@ -310,7 +312,8 @@ pub struct Manifest {
     pub verification: Verification,
     #[serde(default)]
     pub retention: Retention,
-    /// Its meeting has not been started: clients get nothing of it.
+    /// Clients get nothing of it: its meeting has not been started, or it is a file for
+    /// operators alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withheld: bool,
 }

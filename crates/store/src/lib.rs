@@ -16,6 +16,7 @@
     )
 )]
 
+mod batch;
 pub mod evict;
 pub mod growing;
 mod index;
@@ -23,6 +24,7 @@ pub mod layout;
 mod mapping;
 mod open;
 pub mod pending;
+mod provenance;
 mod recheck;
 pub mod reread;
 mod room;
@@ -39,7 +41,7 @@ use std::{
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -59,12 +61,14 @@ use edge_mirror_protocol::{
 };
 use tracing::warn;
 
+pub use batch::VerifiedObject;
 pub use error::StoreError;
 use index::{IndexWriter, PackageIndex};
 use layout::Layout;
 pub use open::OpenCopy;
 use open::{CopySlot, OpenCopies};
-pub use pending::{PendingPackage, Provenance};
+pub use pending::PendingPackage;
+pub use provenance::Provenance;
 use recheck::FileChange;
 use room::SpacePromises;
 use scan::FolderScan;
@@ -327,6 +331,14 @@ impl Store {
     pub fn has_unverified(&self, key: impl Into<ObjectKey>) -> bool {
         let key = key.into();
         self.get(&key).is_none() && self.inner.layout.object(&key).is_file()
+    }
+
+    /// The path of a file's bytes, if it is here, for a copy of it elsewhere.
+    pub fn file_path(&self, key: &ObjectKey) -> Option<PathBuf> {
+        let stored = self.get(key)?;
+        let path = self.inner.layout.object(key);
+        let found = fs::metadata(&path).ok()?;
+        (stamp(&found) == stored.manifest.file).then_some(path)
     }
 
     /// Removes a package; downloads under way finish from the open file.

@@ -9,7 +9,7 @@ use edge_mirror_base::{
     clock::now_s,
 };
 use edge_mirror_protocol::{
-    object::{MediaType, ObjectKey, Retention, Verification},
+    object::{ObjectKey, Verification},
     package::{FileStamp, Manifest, PackageSource, Sha256},
 };
 use tracing::{debug, warn};
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use super::{
     Store, StoreError, StoredPackage,
     background_checks::BackgroundChecks,
+    provenance::Provenance,
     room::SpacePermit,
     stamp,
     verified::VerifiedPackage,
@@ -34,60 +35,6 @@ const WRITE_BYTES: usize = 64 << 10;
 /// to look for, which was measured to take half of its time. Smaller packages are in
 /// one piece anyway.
 const RESERVED_FROM_BYTES: u64 = 1 << 20;
-
-/// Origin of a package, for its manifest.
-#[derive(Clone, Debug)]
-pub struct Provenance {
-    pub title: String,
-    pub source: PackageSource,
-    /// The main server's date for this version, seconds since 1970.
-    pub modified_s: Option<u64>,
-    pub media_type: MediaType,
-    pub retention: Retention,
-    /// Given to no client before its meeting is started.
-    pub withheld: bool,
-}
-
-impl Provenance {
-    /// A meeting's package, without a date.
-    pub fn of_package(title: String, source: PackageSource) -> Self {
-        let (media_type, retention) = (MediaType::ZIP, Retention::Meeting);
-        Self { title, source, modified_s: None, media_type, retention, withheld: false }
-    }
-
-    pub(super) fn into_manifest(
-        self,
-        key: ObjectKey,
-        verification: Verification,
-        file_count: u64,
-        sha256: Sha256,
-        file: FileStamp,
-    ) -> Manifest {
-        let now_s = now_s();
-        Manifest {
-            key,
-            title: self.title,
-            size_bytes: file.size_bytes,
-            file_count,
-            sha256,
-            source: self.source,
-            modified_s: served_date(self.modified_s, now_s),
-            verified_s: now_s,
-            reread_s: None,
-            file,
-            media_type: self.media_type,
-            verification,
-            retention: self.retention,
-            withheld: self.withheld,
-        }
-    }
-}
-
-/// Returns the date to serve a version with: as announced, but never in the future
-/// (RFC 9110, 8.8.2.1). Dates of others may be any.
-fn served_date(told_s: Option<u64>, now_s: u64) -> u64 {
-    told_s.unwrap_or(now_s).min(now_s)
-}
 
 /// A package under way; removed when dropped uncommitted.
 #[derive(Debug)]
@@ -386,6 +333,29 @@ impl PendingPackage {
         self.verify(verification, announced)?.place(provenance, wanted)
     }
 
+    /// Names the object by the digest of its bytes, which so need no other proof. Blocks.
+    pub fn verify_as(
+        mut self,
+        key: impl FnOnce(Sha256) -> ObjectKey,
+    ) -> Result<VerifiedPackage, StoreError> {
+        self.checks.complete();
+        let hashed = self.checks.join_hash();
+        let sha256 = hashed.unwrap_or_else(|| verify::digest(self.scratch.file()));
+        let sha256 = sha256.map_err(VerifyError::Io)?;
+        self.room.rename(key(sha256));
+        let Self { checks, room, scratch, received_bytes: size_bytes, .. } = self;
+        let verification = Verification::Digest;
+        Ok(VerifiedPackage {
+            checks,
+            room,
+            scratch,
+            verification,
+            sha256,
+            file_count: 1,
+            size_bytes,
+        })
+    }
+
     /// Verifies the bytes. Blocks.
     pub fn verify(
         self,
@@ -419,7 +389,10 @@ mod tests {
     use edge_mirror_protocol::package::{LATEST_S, PackageId, VerifyLevel};
 
     use super::*;
-    use crate::testing::{provenance, zip_of};
+    use crate::{
+        provenance::served_date,
+        testing::{provenance, zip_of},
+    };
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();

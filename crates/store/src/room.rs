@@ -94,6 +94,14 @@ impl SpacePermit {
         &self.store
     }
 
+    /// Promises the room to the object under another name.
+    pub(super) fn rename(&mut self, key: ObjectKey) {
+        if let Some(promise) = self.store.inner.promises().get_mut(&self.number) {
+            promise.key = key.clone();
+        }
+        self.key = key;
+    }
+
     pub(super) fn key(&self) -> &ObjectKey {
         &self.key
     }
