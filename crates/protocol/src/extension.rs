@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// A list (RFC 9110, 5.6.1): `version=1, packages, relay`.
+/// A list (RFC 9110, 5.6.1): `version=1, packages, relay, dispatch`.
 pub const ACCEPT_HEADER: &str = "edge-mirror-accept";
 /// Its value in the polls of this version.
-pub const ACCEPT: &str = "version=1, packages, relay";
+pub const ACCEPT: &str = "version=1, packages, relay, dispatch";
 /// Sent with the main server's requests for a part of a package that it compares: no client
 /// gets that, and it is no download of the package.
 pub const PROBE_HEADER: &str = "edge-mirror-probe";
@@ -41,6 +41,8 @@ pub struct AcceptedSections {
     pub packages: bool,
     /// The nodes to pull packages from.
     pub relay: bool,
+    /// The version of the node's list of tasks.
+    pub dispatch: bool,
 }
 
 impl AcceptedSections {
@@ -52,6 +54,7 @@ impl AcceptedSections {
                 Some(("version", number)) => version = number.parse().unwrap_or(0),
                 None if word == "packages" => accepted.packages = true,
                 None if word == "relay" => accepted.relay = true,
+                None if word == "dispatch" => accepted.dispatch = true,
                 _ => {}
             }
         }
@@ -67,6 +70,8 @@ struct RawExtension<'a> {
     packages: Option<&'a RawValue>,
     #[serde(default, borrow)]
     relay: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    dispatch: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +87,7 @@ struct RawRelaySection<'a> {
 pub(crate) struct Extension {
     pub packages: Option<PackageHints>,
     pub relay: Option<RelaySection>,
+    pub dispatch: Option<String>,
     /// The unreadable parts with the reasons, for the log.
     pub faults: Vec<String>,
 }
@@ -107,7 +113,7 @@ pub(crate) struct PackageHints {
 impl Extension {
     pub(crate) fn read(raw: &RawValue) -> Self {
         let mut read = Self::default();
-        let RawExtension { version, packages, relay } =
+        let RawExtension { version, packages, relay, dispatch } =
             match crate::parse(raw.get().as_bytes(), b'{') {
                 Ok(extension) => extension,
                 Err(error) => return read.without(FIELD, error.to_string()),
@@ -118,9 +124,22 @@ impl Extension {
         if let Some(packages) = packages {
             read = read.with_packages(packages);
         }
+        if let Some(dispatch) = dispatch {
+            read = read.with_dispatch(dispatch);
+        }
         match relay {
             Some(relay) => read.with_relay(relay),
             None => read,
+        }
+    }
+
+    fn with_dispatch(mut self, dispatch: &RawValue) -> Self {
+        match serde_json::from_str::<String>(dispatch.get()) {
+            Ok(version) => {
+                self.dispatch = Some(version);
+                self
+            }
+            Err(error) => self.without("dispatch", error.to_string()),
         }
     }
 
@@ -275,10 +294,11 @@ mod tests {
 
     #[test]
     fn only_what_a_node_names_is_for_it() {
-        let all = AcceptedSections { packages: true, relay: false };
+        let all = AcceptedSections { packages: true, ..AcceptedSections::default() };
+        let relay = AcceptedSections { relay: true, ..AcceptedSections::default() };
         for (lines, expected) in [
-            (&[ACCEPT][..], AcceptedSections { packages: true, relay: true }),
-            (&["version=1, relay"], AcceptedSections { packages: false, relay: true }),
+            (&[ACCEPT][..], AcceptedSections { packages: true, relay: true, dispatch: true }),
+            (&["version=1, relay"], relay),
             (&["packages,version=1"], all),
             (&["version=1", "casts, packages"], all),
             (&["version=7, packages, new=5"], all),
@@ -292,6 +312,15 @@ mod tests {
         ] {
             assert_eq!(AcceptedSections::parse(lines.iter().copied()), expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn the_version_of_a_list_of_tasks_is_any_text() {
+        let status = read(json!({"version": 1, "dispatch": "3f"}));
+        assert_eq!((status.dispatch.as_deref(), status.faults.len()), (Some("3f"), 0));
+        let status = read(json!({"version": 1, "dispatch": ["3f"], "packages": [of_a()]}));
+        assert_eq!((status.dispatch, status.faults.len()), (None, 1));
+        assert!(status.offers.is_some());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 /// Our own main server's additions to an answer.
 pub mod casts;
+pub mod dispatch;
 pub mod extension;
 mod fault;
 pub mod fleet;
@@ -155,6 +156,9 @@ pub struct NodeReport {
     /// None from a version that does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadReport>,
+    /// It takes files that operators send.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_files: bool,
 }
 
 /// Load of a node's machine, in percent.
@@ -224,6 +228,8 @@ pub struct MeetingStatus {
     pub offers: Option<Vec<OfferedPackage>>,
     /// The nodes to pull packages from; sent by our own main server only.
     pub relay: Option<RelaySection>,
+    /// The version of this node's list of tasks; likewise. None if there is none.
+    pub dispatch: Option<String>,
     /// Unreadable parts of the [`extension`], which concern no meeting.
     pub faults: Vec<String>,
 }
@@ -282,7 +288,7 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
         list.unreadable.push("it names an error".to_owned());
     }
     let MeetingList { mut meetings, mut unreadable, unserved, left_out, .. } = list;
-    let Extension { packages, relay, faults } =
+    let Extension { packages, relay, dispatch, faults } =
         edge_mirror.map(Extension::read).unwrap_or_default();
     if let Some(packages) = packages {
         packages.apply(&mut meetings);
@@ -295,7 +301,17 @@ pub fn read_status(body: &[u8]) -> Result<MeetingStatus, UnreadableAnswer> {
     let offers = (all_told && unreadable.is_empty()).then(|| meetings.iter().map(offer).collect());
     let active = meetings.into_iter().map(|listed| listed.meeting).collect();
     let token = token.unwrap_or_default();
-    Ok(MeetingStatus { token, active, unreadable, unserved, left_out, offers, relay, faults })
+    Ok(MeetingStatus {
+        token,
+        active,
+        unreadable,
+        unserved,
+        left_out,
+        offers,
+        relay,
+        dispatch,
+        faults,
+    })
 }
 
 fn offer(listed: &ListedMeeting) -> OfferedPackage {
@@ -672,6 +688,7 @@ mod tests {
                     pulls: Vec::new(),
                     failed_pulls: Vec::new(),
                     load: None,
+                    takes_files: false,
                 }),
             }
         };

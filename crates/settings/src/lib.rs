@@ -14,6 +14,7 @@
 )]
 
 mod casts;
+mod dispatch;
 pub mod check;
 mod document;
 mod environment;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use casts::CastConfig;
 pub use check::SettingProblem;
+pub use dispatch::DispatchConfig;
 pub use document::FileDocument;
 pub use environment::Environment;
 pub use error::{ConfigError, PatchError};
@@ -79,6 +81,7 @@ pub struct Config {
     pub serve: ServeConfig,
     pub relay: RelayConfig,
     pub casts: CastConfig,
+    pub dispatch: DispatchConfig,
     pub logging: LoggingConfig,
     pub heartbeat: HeartbeatConfig,
     pub cleanup: CleanupConfig,
@@ -223,6 +226,11 @@ impl Config {
 
     pub fn storage_path(&self) -> PathBuf {
         self.resolve(&self.storage.path)
+    }
+
+    /// The folder that dispatched files are copied to, too.
+    pub fn drop_folder(&self) -> Option<PathBuf> {
+        Some(self.folder.join(self.dispatch.drop_folder.as_deref()?))
     }
 
     pub fn log_path(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 //! description and the tables of `docs/` are made of it.
 
 mod casts;
+mod dispatch;
 mod relay;
 mod security;
 
@@ -324,6 +325,7 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
     },
     relay::GROUP,
     casts::GROUP,
+    dispatch::GROUP,
     SettingGroup {
         name: "tls",
         title: words("HTTPS", "HTTPS"),

@@ -63,6 +63,7 @@ impl PresenceWorker {
                 failed_pulls: failed::failed_pulls(sync, &pulls),
                 pulls: pull_reports(pulls),
                 load: self.load_report(config),
+                takes_files: config.dispatch.enabled,
             }),
         }
     }
