@@ -5,6 +5,7 @@ mod chinese;
 mod complaint;
 mod demand;
 mod destination;
+mod dispatch;
 mod file;
 mod help;
 mod messages;
@@ -25,6 +26,7 @@ use crate::terminal::Language;
 pub use casts::CastArgs;
 pub use demand::DemandArgs;
 pub use destination::Destination;
+pub use dispatch::{DispatchArgs, PushArgs};
 use file::{CompletedLine, OptionSources};
 pub use messages::{CastCommandArgs, CastsCommandArgs};
 pub use operate::{
@@ -156,6 +158,8 @@ pub struct MasterArgs {
     pub demand: DemandArgs,
     #[command(flatten)]
     pub casts: CastArgs,
+    #[command(flatten)]
+    pub dispatch: DispatchArgs,
     /// Only this address or network may manage meetings; can be repeated. This
     /// machine always may.
     #[arg(long, value_name = "NETWORK")]

@@ -10,6 +10,7 @@ mod nodes;
 mod panel;
 mod place;
 mod publish;
+mod push;
 mod readiness;
 mod ready;
 mod state;
@@ -98,6 +99,7 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Status(args) => status::run(&args, language, interrupt).await,
         OperateCommand::Verify(args) => until(interrupt, verify::run(&args, language)).await,
         OperateCommand::Publish(args) => publish::run(&args, language, interrupt).await,
+        OperateCommand::Push(args) => push::run(&args, language, interrupt).await,
         OperateCommand::Nodes(args) => until(interrupt, nodes::run(&args, language)).await,
         OperateCommand::Meetings(args) => meetings::run(&args, language, interrupt).await,
         OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,

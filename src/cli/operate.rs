@@ -7,6 +7,7 @@ use edge_mirror_http::tls::TrustPolicy;
 use url::Url;
 
 use super::{
+    dispatch::PushArgs,
     messages::{CastCommandArgs, CastsCommandArgs},
     server::{self, ServerUrl},
     units,
@@ -40,6 +41,8 @@ pub enum OperateCommand {
     Verify(VerifyArgs),
     /// Create a meeting from a package on a main server, and start it.
     Publish(PublishArgs),
+    /// Send files to nodes, from this machine through a main server.
+    Push(PushArgs),
     /// List a main server's nodes, or decide which nodes it accepts.
     Nodes(NodesArgs),
     /// List a main server's meetings, and how ready the nodes are for them.

@@ -121,6 +121,13 @@ pub(super) fn cast_count(text: &str) -> Result<u64, String> {
     })
 }
 
+pub(super) fn task_count(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=100).contains(count))
+        .ok_or_else(|| told("请填写 1 到 100 的整数", "a whole number from 1 to 100 is needed"))
+}
+
 /// No more than a megabyte of them is read.
 pub(super) fn cast_batch(text: &str) -> Result<u64, String> {
     text.parse()

@@ -85,6 +85,7 @@ fn master_options(args: MasterArgs) -> Result<MasterOptions> {
         redirect_port: args.redirect_port,
         demand_webhook: args.demand.demand_webhook,
         casts: args.casts.limits(),
+        dispatch: args.dispatch.options(),
         ..MasterOptions::default()
     })
 }

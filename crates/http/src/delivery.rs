@@ -103,6 +103,11 @@ impl Traffic {
         self.served_bytes.get()
     }
 
+    /// Counts bytes that were sent otherwise than by [`respond`].
+    pub fn note_sent(&self, bytes: u64) {
+        self.served_bytes.add(bytes);
+    }
+
     /// Goes on counting where the process before this one stopped.
     pub fn continue_from(&self, served_bytes: u64) {
         self.served_bytes.add(served_bytes);

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod clients;
 pub(crate) mod casts;
 mod csv;
+pub(crate) mod dispatch;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod fleet;
@@ -15,6 +16,7 @@ pub(crate) mod live_casts;
 pub(crate) mod manage;
 pub(crate) mod metrics;
 pub(crate) mod node_casts;
+pub(crate) mod node_dispatch;
 pub(crate) mod node_key;
 pub(crate) mod nodes;
 pub(crate) mod overview;
@@ -77,6 +79,11 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/casts/live", post(live_casts::send))
         .route("/api/v1/casts/stream", get(live_casts::stream))
         .route("/api/v1/casts/{cast}", get(casts::show).delete(casts::cancel))
+        .route("/api/v1/dispatch", get(dispatch::list).post(dispatch::create))
+        .route("/api/v1/dispatch/uploads", put(dispatch::uploads::put))
+        .route("/api/v1/dispatch/{task}", get(dispatch::show).delete(dispatch::cancel))
+        .route("/api/v1/dispatch/{task}/files", get(dispatch::files))
+        .route("/api/v1/dispatch/{task}/retry", post(dispatch::retry))
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
         .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
         .layer(middleware::from_fn(wire::confidential));
@@ -116,6 +123,7 @@ fn open_routes(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route("/api/v1/meetings/{id}/package-pieces", get(downloads::pieces))
         .route(edge_mirror_protocol::casts::PATH, get(node_casts::for_node))
         .route(edge_mirror_protocol::casts::READ_PATH, post(node_casts::note_read))
+        .merge(node_dispatch_routes())
         .route("/metrics", get(metrics::metrics))
         .route(health::LIVE, get(health::live))
         .route(health::READY, get(metrics::ready))
@@ -124,6 +132,15 @@ fn open_routes(server: &Arc<Server>) -> Router<Arc<Server>> {
         .merge(of_nodes)
         .layer(middleware::from_fn_with_state(server.access.clone(), access::refuse_foreign));
     open.merge(of_clients)
+}
+
+/// The calls of nodes for files.
+fn node_dispatch_routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/api/v1/nodes/dispatch", get(node_dispatch::list).post(node_dispatch::report))
+        .route("/api/v1/nodes/dispatch/{task}", get(node_dispatch::files))
+        .route("/api/v1/nodes/dispatch/{task}/files/{number}", get(node_dispatch::file))
+        .route("/api/v1/nodes/dispatch/{task}/bundle", get(node_dispatch::bundle))
 }
 
 /// The page; old nodes request it, too, as a liveness check.

@@ -65,7 +65,7 @@ pub use repository::{StateLocation, UnusableLocation, back_up, move_state, resto
 use server::{
     CastQueue, ChangeQueue, PendingCasts, PendingChange, Server, ServerOptions, SharedPackages,
 };
-pub use server::{LiveOptions, OptionSource, ShownOption, ShownOptions};
+pub use server::{DispatchOptions, LiveOptions, OptionSource, ShownOption, ShownOptions};
 use state::meetings::MeetingTable;
 pub use state::{
     casts::CastLimits,
@@ -97,6 +97,7 @@ pub struct MasterOptions {
     pub demand_webhook: Option<Url>,
     /// Bounds of casts.
     pub casts: CastLimits,
+    pub dispatch: DispatchOptions,
 }
 
 impl Default for MasterOptions {
@@ -113,6 +114,7 @@ impl Default for MasterOptions {
             redirect_port: None,
             demand_webhook: None,
             casts: CastLimits::default(),
+            dispatch: DispatchOptions::default(),
         }
     }
 }
@@ -153,6 +155,7 @@ impl Master {
             redirect_port,
             demand_webhook,
             casts,
+            dispatch,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
@@ -175,6 +178,7 @@ impl Master {
         let OpenedState { mut server, repository, queue, cast_queue, first_code } = opened;
         server.shared = shared;
         server.casts.limits = casts;
+        server.dispatch.options = dispatch;
         warn_of_missing_option(&server);
         let server = Arc::new(server);
         server.connections.apply(server.options.live.peek().max_connections_per_client);
@@ -304,6 +308,7 @@ fn spawn_workers(
     workers.spawn("prober", workers::probe(server.clone(), prober, token()));
     workers.spawn("content prober", workers::probe_contents(server.clone(), token()));
     workers.spawn("fleet", workers::keep_fleet(server.clone(), token()));
+    workers.spawn("dispatch", workers::keep_dispatch(server.clone(), token()));
     workers.spawn("history", workers::keep_history(server.clone(), token()));
     workers.spawn("figures", workers::save_figures(server.clone(), token()));
     workers.spawn("verifier", workers::verify(server.clone(), token()));

@@ -103,6 +103,9 @@ struct StatusExtension<'a> {
     /// by `with_relay`.
     #[serde(skip_serializing_if = "Option::is_none")]
     relay: Option<RelayAnswer<'a>>,
+    /// Likewise: the version of the node's list of tasks, if there are any for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dispatch: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -155,7 +158,7 @@ impl NodeStatus {
             StatusText::of(
                 &book.token,
                 bare(),
-                Some(StatusExtension { version, packages, relay: None }),
+                Some(StatusExtension { version, packages, relay: None, dispatch: None }),
             )
         };
         let packages = running.iter().filter_map(|(.., package)| package.as_ref());
@@ -222,19 +225,27 @@ impl StatusText {
 
     /// Adds a node's own part; None where the answer would be too large for a node.
     pub(crate) fn with_relay(&self, relay: &RelayAnswer<'_>) -> Option<Self> {
-        let relay = serde_json::to_string(relay).unwrap_or_default();
+        self.with_section("relay", &serde_json::to_string(relay).unwrap_or_default())
+    }
+
+    /// Adds the version of a node's list of tasks; likewise.
+    pub(crate) fn with_dispatch(&self, version: &str) -> Option<Self> {
+        self.with_section("dispatch", &serde_json::to_string(version).unwrap_or_default())
+    }
+
+    fn with_section(&self, name: &str, json: &str) -> Option<Self> {
         let (before, after) = self.json_head.split_at(self.json_head.len() - self.end().len());
         let json_head = match self.is_extended {
-            true => format!(r#"{before},"relay":{relay}{after}"#),
+            true => format!(r#"{before},"{name}":{json}{after}"#),
             false => {
                 let version = extension::VERSION;
-                format!(r#"{before},"{FIELD}":{{"version":{version},"relay":{relay}}}{after}"#)
+                format!(r#"{before},"{FIELD}":{{"version":{version},"{name}":{json}}}{after}"#)
             }
         };
         if json_head.len() + TIMESTAMP_BYTES > MAX_ANSWER_BYTES {
             return None;
         }
-        let version = entity_tag([&self.version, &relay]);
+        let version = entity_tag([&self.version, name, json]);
         Some(Self { version, json_head, is_extended: true })
     }
 
@@ -289,7 +300,7 @@ mod tests {
                 r#"{{"id":"t","active_meetings":[{{"id":"a","title":"A",{package}}},{{"id":"b","title":"B","package_url":null}}],"timestamp":1.5}}"#
             )
         );
-        let accepted = AcceptedSections { packages: true, relay: false };
+        let accepted = AcceptedSections { packages: true, ..AcceptedSections::default() };
         let meetings = r#"[{"id":"a","title":"A"},{"id":"b","title":"B"}]"#;
         assert_eq!(
             body(&status, accepted),

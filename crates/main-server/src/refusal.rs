@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use edge_mirror_http::limits::Limit;
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::package::{PackageId, Sha256};
 use edge_mirror_store::{StoreError, verify::VerifyError};
 use serde::Serialize;
 use serde_json::Value;
@@ -92,6 +92,28 @@ pub(crate) enum RequestError {
         "保留的消息已达上限（{0} 条或 {1} 字节），请等待消息过期，或取消一些 / {0} casts or {1} bytes of them are kept already; wait until some have expired, or cancel some"
     )]
     TooManyCasts(u64, u64),
+    #[error("任务 {0} 不存在 / there is no task {0}")]
+    UnknownTask(String),
+    #[error("任务 {0} 已取消 / task {0} was cancelled")]
+    TaskCancelled(String),
+    #[error("任务 {0} 没有失败的节点 / no node of task {0} has failed")]
+    NothingToRetry(String),
+    #[error(
+        "任务已达上限（{0} 个，或文件共 {1} 个），请先等待或取消一些 / there are {0} tasks, or {1} files in all, that are not finished; wait for some, or cancel some"
+    )]
+    TooManyTasks(usize, u64),
+    #[error("没有上传过 SHA-256 为 {0} 的文件 / no file with the SHA-256 {0} was uploaded")]
+    UnknownUpload(Sha256),
+    #[error(
+        "文件在另一台主控服务器上，或暂时无法取回，请稍后再试；所有主控服务器须使用同一个 --packages / the file is at another main server, or can't be fetched now; try again later. All main servers need the same --packages"
+    )]
+    FileAtAnother,
+    #[error(
+        "主控服务器启动时没有 --dispatch-root，请上传文件 / the main server was started without --dispatch-root; upload the files"
+    )]
+    NoDispatchRoot,
+    #[error("SHA-256 不符，未作任何更改 / the SHA-256 is another one, nothing was changed: {0}")]
+    WrongDigest(String),
     #[error("请求中的值过多，上限 {0} 个 / the request has more than {0} values")]
     TooManyValues(usize),
     #[error("{0}")]

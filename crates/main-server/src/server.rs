@@ -11,6 +11,7 @@ mod cast_subscribers;
 mod casts;
 mod changes;
 mod demand;
+mod dispatch;
 mod figures;
 mod fleet;
 mod options;
@@ -24,6 +25,8 @@ pub(crate) use cast_subscribers::{CastSubscribers, StreamedCast};
 pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
+pub use dispatch::DispatchOptions;
+pub(crate) use dispatch::{DispatchService, blob_key};
 pub(crate) use options::OptionsInForce;
 pub use options::{LiveOptions, OptionSource, ShownOption, ShownOptions};
 pub(crate) use packages::SharedPackages;
@@ -129,6 +132,7 @@ pub(crate) struct Server {
     pub(crate) cast_outbox: CastOutbox,
     /// Casts that are in memory alone.
     pub(crate) live_casts: CastOutbox,
+    pub(crate) dispatch: DispatchService,
     /// The kept casts, for operators; and for nodes, which wait for no search.
     pub(crate) cast_records: StateReader,
     pub(crate) node_casts: StateReader,
@@ -196,6 +200,8 @@ pub(crate) struct WorkerSignals {
     pub(crate) writer: Notify,
     /// Another main server has written casts.
     pub(crate) casts: Notify,
+    /// Tasks may have come to their end, or their turn.
+    pub(crate) dispatch: Notify,
     pub(crate) announcer: Notify,
     pub(crate) prober: Notify,
     pub verifier: Notify,
@@ -251,6 +257,7 @@ impl Server {
             casts,
             cast_outbox: CastOutbox::new(subscribers.clone()),
             live_casts: CastOutbox::live(subscribers),
+            dispatch: DispatchService::new(state.dispatch),
             cast_records,
             node_casts,
             data,
@@ -282,8 +289,9 @@ impl Server {
     pub(crate) fn state(&self) -> MasterState {
         let (meetings, nodes) =
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
-        let access = self.shared_access();
-        MasterState { meetings, nodes, routing: self.rules(), groups: self.groups(), access }
+        let (access, dispatch) = (self.shared_access(), self.dispatch.table());
+        let (routing, groups) = (self.rules(), self.groups());
+        MasterState { meetings, nodes, routing, groups, access, dispatch }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -8,6 +8,7 @@ pub(crate) mod commands;
 pub(crate) mod contents;
 pub(crate) mod demand;
 pub(crate) mod destinations;
+pub(crate) mod dispatch;
 pub(crate) mod download_log;
 pub(crate) mod figures;
 pub(crate) mod fleet;

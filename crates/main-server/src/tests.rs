@@ -2,6 +2,7 @@
 
 mod cast_delivery;
 mod casts;
+mod dispatch;
 mod fleet;
 mod history;
 mod live_casts;

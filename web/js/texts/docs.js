@@ -16,6 +16,7 @@ export default {
       Meetings: ["会议", "Meetings"],
       Status: ["状态", "Status"],
       Casts: ["消息", "Casts"],
+      Dispatch: ["文件分发", "Dispatch"],
       Settings: ["配置", "Settings"],
       Service: ["服务", "Service"],
       "Pages and documents": ["页面与文档", "Pages and documents"],

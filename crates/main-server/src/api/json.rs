@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Enough for a megabyte on any line.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Values in a body: a node with a thousand meetings sends a tenth of it. Each
 /// takes some twenty times as much memory as its three bytes of text.
 const MAX_VALUES: usize = 100_000;
@@ -64,6 +64,24 @@ impl FromRequest<Arc<Server>> for JsonBody {
         });
         server.note_limit(&outcome);
         outcome
+    }
+}
+
+/// Largest list of files: twenty thousand with a digest and a name each.
+const MAX_FILES_BYTES: usize = 8 << 20;
+
+/// A body that is a JSON object with a list of files, from an operator.
+pub(crate) struct LargeJsonBody(pub(crate) Map<String, Value>);
+
+impl FromRequest<Arc<Server>> for LargeJsonBody {
+    type Rejection = RequestError;
+
+    async fn from_request(request: Request, _: &Arc<Server>) -> Result<Self, RequestError> {
+        let bytes = body::read(request.into_body(), MAX_FILES_BYTES, BODY_TIMEOUT).await?;
+        match parse(&bytes)? {
+            Value::Object(fields) => Ok(Self(fields)),
+            other => Err(not_an_object(&other)),
+        }
     }
 }
 
@@ -125,16 +143,22 @@ async fn read(request: Request, server: &Server) -> Result<Value, RequestError> 
             () = permit.revoked() => return Err(RequestError::TooManyLargeBodies),
         },
     };
-    let bytes = read.map_err(|unread| match unread {
-        BodyError::TooLarge(limit) => RequestError::TooLarge(limit),
-        BodyError::Slow => RequestError::Stalled,
-        BodyError::Broken => RequestError::Cut(unread.to_string()),
-    })?;
+    let bytes = read?;
     if !body::is_json_or_untyped(&parts.headers) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         return Err(not_an_object(&Value::String(text)));
     }
     parse(&bytes)
+}
+
+impl From<BodyError> for RequestError {
+    fn from(unread: BodyError) -> Self {
+        match unread {
+            BodyError::TooLarge(limit) => Self::TooLarge(limit),
+            BodyError::Slow => Self::Stalled,
+            BodyError::Broken => Self::Cut(unread.to_string()),
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, RequestError> {

@@ -101,7 +101,7 @@ pub(crate) async fn note_read(
 }
 
 /// The node that a request names, if it comes from there.
-async fn addressed_node(server: &Server, parts: &Parts) -> Result<String, RequestError> {
+pub(super) async fn addressed_node(server: &Server, parts: &Parts) -> Result<String, RequestError> {
     let node_id = accepted_node(server, parts).await.ok_or(RequestError::NoNode)?;
     // The place of each is saved.
     let known = server.known().get(&node_id).map(|node| node.client);

@@ -186,6 +186,7 @@ fn read_heartbeat(
         status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
+        takes_files: mirror.as_ref().is_some_and(|mirror| mirror.takes_files),
         percent: load.map_or(0, |load| load.busiest()),
         work_percent: load.map_or(0, |load| load.work()),
         relay,

@@ -1,6 +1,7 @@
 //! The main server's document: all calls of its router.
 
 mod casts;
+mod dispatch;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -88,6 +89,8 @@ fn operations() -> Vec<Operation> {
     all.extend(casts::operations());
     all.push(casts::of_nodes());
     all.push(casts::of_readers());
+    all.extend(dispatch::operations());
+    all.extend(dispatch::of_nodes());
     all.push(
         call(Method::GET, "/", "Pages and documents", "The page")
             .asks(&["If-None-Match"])

@@ -16,20 +16,28 @@ const RETRY_AFTER_S: &str = "5";
 impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) | Self::BadPackage(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid(_)
+            | Self::BadPackage(_)
+            | Self::Cut(_)
+            | Self::NoDispatchRoot
+            | Self::UnknownUpload(_)
+            | Self::WrongDigest(_) => StatusCode::BAD_REQUEST,
             Self::UnknownMeeting(_)
             | Self::NothingToDownload
             | Self::NotRunning(_)
             | Self::UnknownNode(_)
             | Self::NotPending(_)
             | Self::UnknownCast(_)
-            | Self::UnknownGroup(_) => StatusCode::NOT_FOUND,
+            | Self::UnknownGroup(_)
+            | Self::UnknownTask(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Exists(_)
             | Self::UploadUnderWay(_)
             | Self::NothingToDistribute(_)
             | Self::OtherClaim { .. }
-            | Self::OtherCast(_) => StatusCode::CONFLICT,
+            | Self::OtherCast(_)
+            | Self::TaskCancelled(_)
+            | Self::NothingToRetry(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) | Self::TooManyPending(_) => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -44,6 +52,7 @@ impl RequestError {
             | Self::NotFetched
             | Self::PackageElsewhere
             | Self::PackageAtAnother
+            | Self::FileAtAnother
             | Self::PackagesUnavailable(_)
             | Self::StateUnavailable(_)
             | Self::RecordsUnavailable(_)
@@ -53,7 +62,9 @@ impl RequestError {
             | Self::NodesBytes(_)
             | Self::TooManyLargeBodies
             | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoRoom(_) | Self::TooManyCasts(..) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::NoRoom(_) | Self::TooManyCasts(..) | Self::TooManyTasks(..) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
         }
     }
 }
@@ -71,7 +82,10 @@ impl IntoResponse for RequestError {
             self,
             Self::TooLarge(_) | Self::TooManyLargeBodies | Self::Cut(_) | Self::Stalled
         );
-        let is_coming = matches!(self, Self::Fetching | Self::NotFetched | Self::PackageAtAnother);
+        let is_coming = matches!(
+            self,
+            Self::Fetching | Self::NotFetched | Self::PackageAtAnother | Self::FileAtAnother
+        );
         let answer = match self {
             Self::Malformed(flaws) => {
                 (status, Json(MalformedBody { detail: flaws })).into_response()

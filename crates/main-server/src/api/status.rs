@@ -35,7 +35,7 @@ use crate::{
     api::node_key,
     node_status::{NodeStatus, RelayAnswer, StatusText},
     server::Server,
-    state::{fleet::Admission, relay::RelayPlan},
+    state::{dispatch::DispatchNotice, fleet::Admission, relay::RelayPlan},
 };
 
 /// Upper bound of any wait, so that each side sees that the other is alive.
@@ -77,6 +77,7 @@ struct NodePoll {
     node: Option<String>,
     status: watch::Receiver<Arc<NodeStatus>>,
     plan: watch::Receiver<Arc<RelayPlan>>,
+    tasks: watch::Receiver<Arc<DispatchNotice>>,
 }
 
 pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, request: Request) -> Response {
@@ -88,7 +89,8 @@ pub(crate) async fn for_nodes(State(server): State<Arc<Server>>, request: Reques
     drop(parts);
     let (status, plan) = (server.status.subscribe(), server.relay.subscribe());
     plan_for_newcomer(&server, node.as_deref()).await;
-    let mut poll = NodePoll { known, accepted, node, status, plan };
+    let tasks = server.dispatch.subscribe();
+    let mut poll = NodePoll { known, accepted, node, status, plan, tasks };
     let mut text = poll.text(&server);
     let mut applied = wait.is_some();
     if let Some(wait) = wait.filter(|_| text.matches_etag(poll.known.as_deref())) {
@@ -127,12 +129,17 @@ impl NodePoll {
         let status = self.status.borrow_and_update().clone();
         let text = status.text_for(self.accepted);
         let plan = self.plan.borrow_and_update().clone();
-        let assignments = self.node.as_ref().and_then(|node| plan.assignments(node));
+        let tasks = self.tasks.borrow_and_update().clone();
+        let Some(node) = &self.node else { return text.clone() };
+        let assignments = plan.assignments(node).filter(|_| self.accepted.relay);
         let with_relay = assignments.and_then(|assignments| {
             let packages = status.with_prestaged(assignments);
             text.with_relay(&RelayAnswer { key: server.relay_key.reveal(), packages })
         });
-        with_relay.map_or_else(|| text.clone(), Arc::new)
+        let text = with_relay.map_or_else(|| text.clone(), Arc::new);
+        let version = tasks.version(node).filter(|_| self.accepted.dispatch);
+        let with_dispatch = version.and_then(|version| text.with_dispatch(&version));
+        with_dispatch.map_or(text, Arc::new)
     }
 
     /// False when there won't be any.
@@ -140,6 +147,7 @@ impl NodePoll {
         tokio::select! {
             changed = self.status.changed() => changed.is_ok(),
             changed = self.plan.changed(), if self.node.is_some() => changed.is_ok(),
+            changed = self.tasks.changed(), if self.node.is_some() => changed.is_ok(),
         }
     }
 }
@@ -160,7 +168,7 @@ async fn polling_node(
     parts: &Parts,
     accepted: AcceptedSections,
 ) -> Option<String> {
-    if !accepted.relay {
+    if !accepted.relay && !accepted.dispatch {
         return None;
     }
     accepted_node(server, parts).await
@@ -290,7 +298,8 @@ mod tests {
         let versions_of = |book: &MeetingTable| {
             let status = NodeStatus::of(book, &store);
             let version = |packages| {
-                status.text_for(AcceptedSections { packages, relay: false }).version.clone()
+                let accepted = AcceptedSections { packages, ..AcceptedSections::default() };
+                status.text_for(accepted).version.clone()
             };
             [version(false), version(true)]
         };

@@ -19,7 +19,10 @@ use edge_mirror_http::{
     access::Operator,
     wire::{self, PathId},
 };
-use edge_mirror_protocol::package::{PackageId, Sha256, VerifyLevel, sha256_of_field};
+use edge_mirror_protocol::{
+    object::ObjectKey,
+    package::{PackageId, Sha256, VerifyLevel, sha256_of_field},
+};
 use edge_mirror_store::PendingPackage;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -72,7 +75,7 @@ async fn store_upload(
     let provenance = upload_provenance(server.book().get(id)?);
     let announced = announced_digest(headers)?;
     let permit = UploadPermit::take(&server.uploading, id)?;
-    let pending = receive(server, id, announced_length(headers), chunks).await?;
+    let pending = receive(server, id.into(), announced_length(headers), chunks).await?;
     let (finishing, meeting) = (server.clone(), id.clone());
     if let Some(shared) = server.shared.clone() {
         let verify = move || pending.verify(VerifyLevel::Full, announced);
@@ -104,15 +107,18 @@ fn finish(server: &Server, id: &PackageId) -> Result<Json<Value>, RequestError> 
     Ok(view)
 }
 
-async fn receive(
+/// Receives the bytes of an object.
+pub(super) async fn receive(
     server: &Server,
-    id: &PackageId,
+    key: ObjectKey,
     length: Option<u64>,
     chunks: &mut BodyDataStream,
 ) -> Result<PendingPackage, RequestError> {
-    let (store, wanted) = (server.store.clone(), id.clone());
-    let mut pending = tasks::blocking(move || store.begin(&wanted, length, u64::MAX)).await?;
-    pending.unpack_while_receiving();
+    let (store, is_package) = (server.store.clone(), key.package().is_some());
+    let mut pending = tasks::blocking(move || store.begin(key, length, u64::MAX)).await?;
+    if is_package {
+        pending.unpack_while_receiving();
+    }
     pending.sync_while_receiving();
     let mut batch = Vec::with_capacity(BATCH_BYTES);
     loop {
@@ -143,13 +149,13 @@ async fn write_batch(
     .await
 }
 
-fn announced_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A digest that can't be parsed was meant to be checked: refused rather than
 /// ignored. Other algorithms are ignored.
-fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, RequestError> {
+pub(super) fn announced_digest(headers: &HeaderMap) -> Result<Option<Sha256>, RequestError> {
     for name in ["repr-digest", "content-digest"] {
         let Some(value) = headers.get(name) else { continue };
         let value = value.to_str().unwrap_or_default();

@@ -13,6 +13,7 @@ use super::document_writer::WrittenDocuments;
 use crate::{
     error::StateError,
     state::{
+        dispatch::{DispatchTable, DispatchTask},
         figures::SavedFigures,
         fleet::{FleetRecord, KnownNode, KnownNodes, RefusedNode},
         groups::NodeGroups,
@@ -44,6 +45,10 @@ pub(super) enum DocumentKind {
     Token,
     /// The credentials of operators and nodes, for main servers that share the state.
     Access,
+    /// A task of dispatch.
+    Dispatch,
+    /// The files of one.
+    DispatchFiles,
     /// Its revision grows when the state is replaced or moved: changes of what was there
     /// before are not taken any more.
     Generation,
@@ -54,7 +59,7 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
@@ -64,6 +69,8 @@ impl DocumentKind {
         Self::Figures,
         Self::Token,
         Self::Access,
+        Self::Dispatch,
+        Self::DispatchFiles,
         Self::Generation,
         Self::Import,
         Self::Moved,
@@ -85,6 +92,8 @@ impl DocumentKind {
             Self::Figures => "figures",
             Self::Token => "token",
             Self::Access => "access",
+            Self::Dispatch => "dispatch",
+            Self::DispatchFiles => "dispatch_files",
             Self::Generation => "holder",
             Self::Import => "import",
             Self::Moved => "moved",
@@ -225,6 +234,7 @@ pub(super) fn parse(
     let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
     let (mut routing, mut groups) = (RoutingRules::default(), NodeGroups::default());
     let (mut figures, mut access) = (BTreeMap::new(), None);
+    let (mut tasks, mut task_files) = (Vec::new(), Vec::new());
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -256,6 +266,15 @@ pub(super) fn parse(
             }
             DocumentKind::Token => token = Some(text()?.value),
             DocumentKind::Access => access = Some(text()?.value.into()),
+            DocumentKind::Dispatch => {
+                tasks.push(serde_json::from_str::<DispatchTask>(json).map_err(malformed)?);
+            }
+            DocumentKind::DispatchFiles => {
+                let task = id
+                    .parse()
+                    .map_err(|_| WriteFault::Damaged(format!("'{id}' is no id of a task")))?;
+                task_files.push((task, serde_json::from_str(json).map_err(malformed)?));
+            }
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
             DocumentKind::Generation => {}
@@ -270,7 +289,8 @@ pub(super) fn parse(
     let nodes = KnownNodes::new(nodes, refused, fleet.unwrap_or_default());
     let meetings = MeetingTable { token, meetings };
     let (routing, groups) = (Arc::new(routing), Arc::new(groups));
-    let state = MasterState { meetings, nodes, routing, groups, access };
+    let dispatch = Arc::new(DispatchTable::new(tasks, task_files));
+    let state = MasterState { meetings, nodes, routing, groups, access, dispatch };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 

@@ -10,7 +10,7 @@ use super::{
     },
     history,
     log::{self, LogTopic, NewEntry},
-    net_changes::{NetChange, net_changes, node_documents},
+    net_changes::{NetChange, dispatch_documents, net_changes, node_documents},
 };
 use crate::state::{master_state::StateChanges, meetings::Meeting};
 
@@ -41,7 +41,7 @@ impl<'a> DocumentWriter<'a> {
     }
 
     pub(super) async fn write_all(&mut self, all: &StateChanges) -> Result<(), WriteFault> {
-        let StateChanges { meetings: changes, nodes, routing, groups, access, .. } = all;
+        let StateChanges { meetings: changes, nodes, routing, groups, access, dispatch, .. } = all;
         let StateChanges { audit, figures, history, .. } = all;
         if let Some(rules) = routing {
             self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
@@ -50,6 +50,12 @@ impl<'a> DocumentWriter<'a> {
             self.put(DocumentKind::Groups, "", 0, json(&**groups)).await?;
         }
         for ((kind, id), document) in node_documents(nodes) {
+            match document {
+                Some(document) => self.put(kind, &id, 0, document).await?,
+                None => self.remove(kind, &id).await?,
+            }
+        }
+        for ((kind, id), document) in dispatch_documents(dispatch) {
             match document {
                 Some(document) => self.put(kind, &id, 0, document).await?,
                 None => self.remove(kind, &id).await?,

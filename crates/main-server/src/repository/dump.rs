@@ -78,6 +78,7 @@ impl StateDump {
             DocumentKind::RefusedNode,
             DocumentKind::Routing,
             DocumentKind::Groups,
+            DocumentKind::Dispatch,
         ];
         let kept = kept.map(DocumentKind::name);
         self.lines.iter().any(|line| kept.contains(&&*line.kind))

@@ -15,6 +15,7 @@ use super::{
     transaction,
 };
 use crate::state::{
+    dispatch::DispatchChange,
     fleet::NodeChange,
     master_state::{MasterState, StateChanges},
     meetings::MeetingChange,
@@ -181,6 +182,17 @@ impl<'a> ChangeReader<'a> {
                 let access: SavedText = serde_json::from_str(json).map_err(malformed)?;
                 self.changes.access = Some(access.value.into());
             }
+            DocumentKind::Dispatch => {
+                let task = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.dispatch.push(DispatchChange::Put(Arc::new(task)));
+            }
+            DocumentKind::DispatchFiles => {
+                let task = id
+                    .parse()
+                    .map_err(|_| WriteFault::Damaged(format!("'{id}' is no id of a task")))?;
+                let files = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.dispatch.push(DispatchChange::PutFiles(task, Arc::new(files)));
+            }
             // Of the database itself, or of another main server.
             DocumentKind::Figures
             | DocumentKind::Generation
@@ -214,7 +226,13 @@ impl<'a> ChangeReader<'a> {
                 self.changes.routing = Some(Arc::new(RoutingRules::default()));
             }
             DocumentKind::Groups => self.changes.groups = Some(Arc::default()),
-            DocumentKind::Access
+            DocumentKind::Dispatch => {
+                let task = id.parse().map_err(|_| unreadable())?;
+                self.changes.dispatch.push(DispatchChange::Remove(task));
+            }
+            // They go with their task.
+            DocumentKind::DispatchFiles
+            | DocumentKind::Access
             | DocumentKind::Fleet
             | DocumentKind::Token
             | DocumentKind::Figures

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use edge_mirror_protocol::package::{PackageId, percent_encoded};
+use edge_mirror_protocol::{
+    dispatch::TaskId,
+    package::{PackageId, percent_encoded},
+};
 
 use super::document::{DocumentKey, DocumentKind, json};
 use crate::state::{
+    dispatch::DispatchChange,
     fleet::NodeChange,
     meetings::{Meeting, MeetingChange},
 };
@@ -22,6 +26,29 @@ pub(super) fn node_documents(changes: &[NodeChange]) -> BTreeMap<DocumentKey, Op
         NodeChange::Record(record) => ((DocumentKind::Fleet, String::new()), Some(json(&**record))),
     });
     documents.collect()
+}
+
+/// The documents of tasks and their files after all changes; None: it is gone.
+pub(super) fn dispatch_documents(
+    changes: &[DispatchChange],
+) -> BTreeMap<DocumentKey, Option<String>> {
+    // Only the last change of each is written out.
+    let mut last: BTreeMap<DocumentKey, Option<&DispatchChange>> = BTreeMap::new();
+    for change in changes {
+        let task = |id: &TaskId| (DocumentKind::Dispatch, id.to_string());
+        let files = |id: &TaskId| (DocumentKind::DispatchFiles, id.to_string());
+        match change {
+            DispatchChange::Put(put) => drop(last.insert(task(&put.id), Some(change))),
+            DispatchChange::PutFiles(id, _) => drop(last.insert(files(id), Some(change))),
+            DispatchChange::Remove(id) => last.extend([(task(id), None), (files(id), None)]),
+        }
+    }
+    let text = |change: &DispatchChange| match change {
+        DispatchChange::Put(task) => Some(json(&**task)),
+        DispatchChange::PutFiles(_, files) => Some(json(&**files)),
+        DispatchChange::Remove(_) => None,
+    };
+    last.into_iter().map(|(key, change)| (key, change.and_then(text))).collect()
 }
 
 /// The outcome of all changes of a meeting together.

@@ -13,6 +13,7 @@ use crate::{
     server::Server,
     state::{
         commands::MeetingCommand,
+        dispatch::DispatchTable,
         fleet::KnownNodes,
         groups::NodeGroups,
         index::IndexedMeetings,
@@ -42,11 +43,13 @@ pub(crate) struct PublishedState {
     routing: Arc<RoutingRules>,
     groups: Arc<NodeGroups>,
     access: Option<Arc<str>>,
+    dispatch: Arc<DispatchTable>,
 }
 
 impl From<MasterState> for PublishedState {
-    fn from(MasterState { meetings, nodes, routing, groups, access }: MasterState) -> Self {
-        Self { meetings: Arc::new(meetings.into()), nodes, routing, groups, access }
+    fn from(state: MasterState) -> Self {
+        let MasterState { meetings, nodes, routing, groups, access, dispatch } = state;
+        Self { meetings: Arc::new(meetings.into()), nodes, routing, groups, access, dispatch }
     }
 }
 
@@ -107,7 +110,8 @@ impl Server {
     /// Shows a saved state to readers. The writer's alone, so that no older state
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
-        if let Some(PublishedState { meetings, nodes, routing, groups, access }) = state {
+        if let Some(state) = state {
+            let PublishedState { meetings, nodes, routing, groups, access, dispatch } = state;
             self.note_starts(&meetings);
             let running: HashSet<_> =
                 meetings.running().map(|meeting| meeting.id.clone()).collect();
@@ -117,6 +121,7 @@ impl Server {
             self.apply_rules(routing);
             self.groups.store(groups);
             self.apply_access(access);
+            self.apply_dispatch(dispatch);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.

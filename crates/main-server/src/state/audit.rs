@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::state::{
     commands::MeetingCommand,
+    dispatch::commands::DispatchCommand,
     fleet::{NodeChange, NodeProfile, commands::NodeCommand},
     groups::GroupCommand,
     master_state::{MasterCommand, MasterState, StateChanges},
@@ -77,6 +78,9 @@ pub(crate) enum AuditAction {
     RulesChanged,
     GroupSet,
     GroupRemoved,
+    DispatchCreated,
+    DispatchCancelled,
+    DispatchRetried,
     NodeKeySet,
     NodeKeyRemoved,
 }
@@ -134,6 +138,7 @@ impl AuditEvent {
             MasterCommand::Group(GroupCommand::Remove(name)) => {
                 Some(Self::about(AuditAction::GroupRemoved, name))
             }
+            MasterCommand::Dispatch(command) => Self::of_dispatch(command),
             MasterCommand::Route(rules) => {
                 let event = Self::new(AuditAction::RulesChanged);
                 Some(
@@ -172,6 +177,26 @@ impl AuditEvent {
             | MeetingCommand::FinishReplacement { .. }
             | MeetingCommand::NamePackage { .. }
             | MeetingCommand::Announce(_) => return None,
+        };
+        Some(event)
+    }
+
+    fn of_dispatch(command: &DispatchCommand) -> Option<Self> {
+        let event = match command {
+            DispatchCommand::Create { task, .. } => {
+                Self::about(AuditAction::DispatchCreated, task.id.as_str())
+                    .with("title", json!(task.title))
+                    .with("files", json!(task.files))
+                    .with("bytes", json!(task.bytes))
+                    .with("to", json!(task.to))
+            }
+            DispatchCommand::Cancel { id, .. } => {
+                Self::about(AuditAction::DispatchCancelled, id.as_str())
+            }
+            DispatchCommand::Retry { id, .. } => {
+                Self::about(AuditAction::DispatchRetried, id.as_str())
+            }
+            DispatchCommand::Report { .. } | DispatchCommand::Advance { .. } => return None,
         };
         Some(event)
     }

@@ -9,6 +9,10 @@ use crate::{
     state::{
         audit::{AuditEvent, AuditRecord},
         commands::{self, MeetingCommand},
+        dispatch::{
+            DispatchChange, DispatchTable,
+            commands::{self as dispatch_commands, DispatchCommand},
+        },
         figures::SavedFigures,
         fleet::{
             KnownNodes, NodeChange,
@@ -29,6 +33,7 @@ pub(crate) struct MasterState {
     pub(crate) groups: Arc<NodeGroups>,
     /// The file of credentials, where main servers share the state.
     pub(crate) access: Option<Arc<str>>,
+    pub(crate) dispatch: Arc<DispatchTable>,
 }
 
 /// The differences that one command made, or several one after the other.
@@ -40,6 +45,8 @@ pub(crate) struct StateChanges {
     pub(crate) routing: Option<Arc<RoutingRules>>,
     pub(crate) groups: Option<Arc<NodeGroups>>,
     pub(crate) access: Option<Arc<str>>,
+    /// The last one of each task and of its files counts.
+    pub(crate) dispatch: Vec<DispatchChange>,
     /// Records of them, which are only added.
     pub(crate) audit: Vec<AuditRecord>,
     /// Read at the start alone: they change with each download.
@@ -53,6 +60,7 @@ pub(crate) enum MasterCommand {
     Node(NodeCommand),
     Route(RoutingRules),
     Group(GroupCommand),
+    Dispatch(DispatchCommand),
     /// Credentials that were changed at one of the main servers that share them.
     ShareAccess {
         /// The shared ones that were changed.
@@ -83,6 +91,12 @@ impl From<GroupCommand> for MasterCommand {
     }
 }
 
+impl From<DispatchCommand> for MasterCommand {
+    fn from(command: DispatchCommand) -> Self {
+        Self::Dispatch(command)
+    }
+}
+
 impl From<MeetingChanges> for StateChanges {
     fn from(meetings: MeetingChanges) -> Self {
         Self { meetings, ..Self::default() }
@@ -103,6 +117,7 @@ impl StateChanges {
         self.routing = later.routing.or(self.routing.take());
         self.groups = later.groups.or(self.groups.take());
         self.access = later.access.or(self.access.take());
+        self.dispatch.extend(later.dispatch);
         self.audit.extend(later.audit);
         self.figures = later.figures.or(self.figures.take());
         self.history.extend(later.history);
@@ -114,6 +129,7 @@ impl StateChanges {
             && self.routing.is_none()
             && self.groups.is_none()
             && self.access.is_none()
+            && self.dispatch.is_empty()
             && self.audit.is_empty()
             && self.figures.is_none()
             && self.history.is_empty()
@@ -133,6 +149,9 @@ impl MasterState {
         }
         if let Some(access) = &changes.access {
             self.access = Some(access.clone());
+        }
+        if !changes.dispatch.is_empty() {
+            Arc::make_mut(&mut self.dispatch).merge(&changes.dispatch);
         }
     }
 
@@ -169,6 +188,10 @@ pub(crate) fn apply(
         MasterCommand::Group(command) => {
             let groups = state.groups.apply(&state.nodes, command)?.map(Arc::new);
             Ok(StateChanges { groups, ..StateChanges::default() })
+        }
+        MasterCommand::Dispatch(command) => {
+            let changes = dispatch_commands::apply(&state.dispatch, &state.nodes, command)?;
+            Ok(StateChanges { dispatch: changes, ..StateChanges::default() })
         }
         MasterCommand::ShareAccess { base, text } => {
             let text = match &state.access {

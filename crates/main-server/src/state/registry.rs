@@ -80,6 +80,7 @@ pub(crate) struct HeartbeatReport {
     pub report: HeldPackagesReport,
     pub downloads: u64,
     pub version: Option<String>,
+    pub(crate) takes_files: bool,
     /// The busiest of CPU, memory and uplink.
     pub percent: u8,
     /// The busier of CPU and uplink.
@@ -180,6 +181,7 @@ impl NodeRegistry {
             node.active = beat.active;
             node.downloads = beat.downloads;
             node.version = beat.version;
+            node.takes_files = beat.takes_files;
             node.percent = beat.percent;
             node.work_percent = beat.work_percent;
             node.placement = placement;
@@ -270,6 +272,12 @@ impl NodeRegistry {
     /// The site of a node that is known here, as it says or its operator does.
     pub(crate) fn site(&self, node_id: &str) -> Option<&str> {
         self.nodes.get(node_id).map(RegisteredNode::site)
+    }
+
+    /// Live nodes that take no files that operators send.
+    pub(crate) fn without_files(&self, now: UnixMillis) -> impl Iterator<Item = &str> {
+        let without = |(_, node): &(&str, &RegisteredNode)| node.reported && !node.takes_files;
+        self.live(now).filter(without).map(|(node_id, _)| node_id)
     }
 
     pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = (&str, &RegisteredNode)> {
@@ -419,6 +427,7 @@ mod tests {
             report: HeldPackagesReport::Digests(packages),
             downloads,
             version: None,
+            takes_files: false,
             percent: 0,
             work_percent: 0,
             relay: None,

@@ -370,3 +370,34 @@ async fn a_store_that_can_not_be_used_like_this_is_told_at_the_start() {
     let denied = told("s3://bucket", wrong).await;
     assert!(denied.contains("denies access") && !denied.contains("secret-key"), "{denied}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_sent_at_one_main_server_is_given_to_nodes_by_another() {
+    let (folder, s3) = (tempfile::tempdir().unwrap(), TestS3::start().await);
+    for place in [SharedPlace::folder(&folder), SharedPlace::s3(&s3)] {
+        let first = place.master().await;
+        first.taking_files("a").await;
+        let (status, mut file) = first.put(b"firmware").await;
+        assert_eq!(status, 201, "{file}");
+        assert_eq!(
+            std::fs::read(place.blob(file["sha256"].as_str().unwrap())).unwrap(),
+            b"firmware"
+        );
+        file["name"] = json!("fw.bin");
+        let task = first.created(json!([file]), json!({})).await;
+        first.until_ordered("a", 1).await;
+        let (shared, alone) = (state_of(&first).await, state_of(&first).await);
+        let path = format!("/{}/files/0", task["id"].as_str().unwrap());
+        let second = place.master_in(shared, None).await;
+        second.taking_files("a").await;
+        assert_eq!(second.as_node("a", &path).await.bytes().await.unwrap(), "firmware");
+        // One that knows the task, and has no part in the place.
+        let third = TestMaster::in_folder(alone, LONG).await;
+        third.taking_files("a").await;
+        let answer = third.as_node("a", &path).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["retry-after"]),
+            (503, &"5".parse().unwrap())
+        );
+    }
+}

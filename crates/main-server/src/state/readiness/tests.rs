@@ -55,6 +55,7 @@ fn heard(registry: &mut NodeRegistry, node_id: &str, said: &Said, now: f64) {
         report: HeldPackagesReport::Digests(said.has.iter().map(|n| (m(), digest(*n))).collect()),
         downloads: 0,
         version: None,
+        takes_files: false,
         percent: 0,
         work_percent: 0,
         relay: None,

@@ -174,6 +174,7 @@ mod tests {
             report: HeldPackagesReport::Digests(vec![(m(), sha256(version))]),
             downloads: 0,
             version: None,
+            takes_files: false,
             percent,
             work_percent: 0,
             relay: None,

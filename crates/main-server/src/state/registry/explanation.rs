@@ -161,6 +161,7 @@ mod tests {
             report: HeldPackagesReport::Digests(packages),
             downloads: 3,
             version: None,
+            takes_files: false,
             percent,
             work_percent: 0,
             relay: None,

@@ -376,6 +376,7 @@ mod tests {
                         report: HeldPackagesReport::Digests(vec![(m(), digest())]),
                         downloads: 0,
                         version: None,
+                        takes_files: false,
                         percent: 0,
                         work_percent: 0,
                         relay: None,

@@ -237,6 +237,7 @@ mod tests {
             report: HeldPackagesReport::Digests(held.collect()),
             downloads: 0,
             version: None,
+            takes_files: false,
             percent: if is_busy { 95 } else { 5 },
             work_percent: 0,
             relay: None,

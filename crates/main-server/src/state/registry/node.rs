@@ -32,6 +32,7 @@ pub(crate) struct RegisteredNode {
     pub active: Vec<PackageId>,
     pub downloads: u64,
     pub version: Option<String>,
+    pub(super) takes_files: bool,
     /// The busiest of CPU, memory and uplink, as it reports them.
     pub(super) percent: u8,
     /// The busier of CPU and uplink.
@@ -85,6 +86,7 @@ impl RegisteredNode {
             active: Vec::new(),
             downloads: 0,
             version: None,
+            takes_files: false,
             percent: 0,
             work_percent: 0,
             placement: NodePlacement::default(),

@@ -77,7 +77,10 @@ impl StoreRound {
 
 fn named_blobs(server: &Server) -> HashSet<Sha256> {
     let book = server.book();
-    book.meetings.iter().filter_map(|meeting| Some(meeting.package?.sha256)).collect()
+    let packages = book.meetings.iter().filter_map(|meeting| Some(meeting.package?.sha256));
+    let mut named: HashSet<_> = packages.collect();
+    named.extend(server.dispatch.table().named_blobs(server.clock.now()));
+    named
 }
 
 /// The blobs that are as old as that, and named by no row.

@@ -653,6 +653,7 @@ impl Simulation {
             report: HeldPackagesReport::Digests(has_it.into_iter().collect()),
             downloads: 0,
             version: None,
+            takes_files: false,
             percent: 0,
             work_percent: 0,
             relay: Some(RelayReport {

@@ -1,0 +1,156 @@
+//! Files for nodes, for operators: `/api/v1/dispatch`.
+//!
+//! | Call | Body | Answer |
+//! |---|---|---|
+//! | `PUT …/uploads` | the bytes of a file | 201: its digest and size, for `files` of a task |
+//! | `POST …` | a task | 201, once it is on disk: the task |
+//! | `GET …` | | 200: the tasks, the newest first; `before`, `limit` |
+//! | `GET …/{task}` | | 200: the task and its nodes; `state`, `after`, `limit` |
+//! | `GET …/{task}/files` | | 200: the files |
+//! | `DELETE …/{task}` | | 202: nobody gets it any more, and nodes remove what they have |
+//! | `POST …/{task}/retry` | | 202: the task in which the nodes that failed try again |
+//!
+//! Times are seconds since 1970. Unknown task: 404.
+
+pub(crate) mod uploads;
+mod views;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::{FromRequestParts, State},
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use edge_mirror_http::{access::Operator, wire::ApiQuery};
+use edge_mirror_protocol::dispatch::TaskId;
+use serde::Deserialize;
+use tracing::info;
+
+use crate::{
+    api::{
+        json::{DeclaredJson, LargeJsonBody, WrittenJson},
+        path::path_text,
+    },
+    refusal::RequestError,
+    server::Server,
+    state::dispatch::{DispatchRequest, DispatchTask},
+};
+pub(crate) use views::{NodeDispatchState, TaskDetails, TaskPage, TaskView};
+
+type Shared = State<Arc<Server>>;
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// The task that a path names.
+pub(crate) struct PathTask(pub(super) TaskId);
+
+impl FromRequestParts<Arc<Server>> for PathTask {
+    type Rejection = RequestError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        server: &Arc<Server>,
+    ) -> Result<Self, RequestError> {
+        let text = path_text(parts, server, "task").await.unwrap_or_default();
+        let unknown = || RequestError::UnknownTask(text.chars().take(64).collect());
+        text.parse().map(Self).map_err(|_| unknown())
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct TaskQuery {
+    before: Option<TaskId>,
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct NodeQuery {
+    state: Option<NodeDispatchState>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(crate) async fn create(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    _: DeclaredJson,
+    LargeJsonBody(fields): LargeJsonBody,
+) -> Result<Response, RequestError> {
+    let request = DispatchRequest::read(fields).map_err(RequestError::Invalid)?;
+    let task = server.create_task(request, &operator).await?;
+    info!("task {} has {} files of {} bytes", task.id, task.files, task.bytes);
+    Ok((StatusCode::CREATED, written(&server, &task)).into_response())
+}
+
+pub(crate) async fn list(
+    State(server): Shared,
+    ApiQuery(asked): ApiQuery<TaskQuery>,
+) -> Result<WrittenJson, RequestError> {
+    let limit = checked_limit(asked.limit)?;
+    let table = server.dispatch.table();
+    let is_asked = |task: &&Arc<DispatchTask>| asked.before.as_ref().is_none_or(|id| task.id < *id);
+    let mut tasks: Vec<_> = table.iter().rev().filter(is_asked).take(limit + 1).collect();
+    let has_more = tasks.len() > limit;
+    tasks.truncate(limit);
+    let next = tasks.last().filter(|_| has_more).map(|task| task.id.clone());
+    let tasks = tasks.into_iter().map(|task| TaskView::new(task, &server)).collect();
+    Ok(WrittenJson::new(&TaskPage { tasks, next }))
+}
+
+pub(crate) async fn show(
+    State(server): Shared,
+    PathTask(id): PathTask,
+    ApiQuery(asked): ApiQuery<NodeQuery>,
+) -> Result<WrittenJson, RequestError> {
+    let limit = checked_limit(asked.limit)?;
+    let table = server.dispatch.table();
+    let details =
+        TaskDetails::new(table.get(&id)?, &server, (asked.state, asked.after.as_deref()), limit);
+    Ok(WrittenJson::new(&details))
+}
+
+pub(crate) async fn files(
+    State(server): Shared,
+    PathTask(id): PathTask,
+) -> Result<WrittenJson, RequestError> {
+    let table = server.dispatch.table();
+    let files = table.files(&id).ok_or_else(|| RequestError::UnknownTask(id.to_string()))?;
+    Ok(WrittenJson::new(&**files))
+}
+
+pub(crate) async fn cancel(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    PathTask(id): PathTask,
+) -> Result<Response, RequestError> {
+    let task = server.cancel_task(&id, &operator).await?;
+    info!("task {id} was cancelled, or its files are taken back");
+    Ok((StatusCode::ACCEPTED, written(&server, &task)).into_response())
+}
+
+pub(crate) async fn retry(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    PathTask(id): PathTask,
+) -> Result<Response, RequestError> {
+    let task = server.retry_task(&id, &operator).await?;
+    info!("nodes that failed in task {id} try again in task {}", task.id);
+    Ok((StatusCode::ACCEPTED, written(&server, &task)).into_response())
+}
+
+fn written(server: &Server, task: &DispatchTask) -> WrittenJson {
+    WrittenJson::new(&TaskView::new(task, server))
+}
+
+fn checked_limit(limit: Option<usize>) -> Result<usize, RequestError> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    match (1..=MAX_LIMIT).contains(&limit) {
+        true => Ok(limit),
+        false => Err(RequestError::Invalid(format!(
+            "limit 应为 1 到 {MAX_LIMIT} / limit must be from 1 to {MAX_LIMIT}"
+        ))),
+    }
+}

@@ -1,0 +1,182 @@
+//! Tasks as handlers and nodes see them, and the bytes of their files.
+
+mod blobs;
+mod ingest;
+mod root;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_http::access::Operator;
+use edge_mirror_protocol::dispatch::{DispatchReport, NodeTaskState, TaskId};
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) use blobs::blob_key;
+
+use crate::{
+    refusal::RequestError,
+    server::Server,
+    state::dispatch::{
+        DeliveryProgress, DispatchNotice, DispatchProgress, DispatchRequest, DispatchTable,
+        DispatchTask, commands::DispatchCommand,
+    },
+};
+
+/// Requests whose files are read at a time: each keeps a disk busy.
+const MAX_INGESTING: usize = 2;
+/// Uploads at a time; more than a browser sends together.
+const MAX_UPLOADING: usize = 16;
+
+/// Options of dispatch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DispatchOptions {
+    /// The folder whose files can be sent by their paths.
+    pub root: Option<PathBuf>,
+    /// Tasks that keep nodes busy at a time.
+    pub max_active: usize,
+}
+
+impl Default for DispatchOptions {
+    fn default() -> Self {
+        Self { root: None, max_active: 5 }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct DispatchService {
+    table: ArcSwap<DispatchTable>,
+    /// Changes with what nodes are told.
+    notice: watch::Sender<Arc<DispatchNotice>>,
+    progress: Mutex<DispatchProgress>,
+    pub(crate) options: DispatchOptions,
+    ingesting: Semaphore,
+    /// Permits of uploads.
+    pub(crate) uploading: Semaphore,
+}
+
+impl DispatchService {
+    pub(crate) fn new(table: Arc<DispatchTable>) -> Self {
+        Self {
+            notice: watch::Sender::new(Arc::new(DispatchNotice::of(&table))),
+            table: ArcSwap::new(table),
+            progress: Mutex::default(),
+            options: DispatchOptions::default(),
+            ingesting: Semaphore::new(MAX_INGESTING),
+            uploading: Semaphore::new(MAX_UPLOADING),
+        }
+    }
+
+    pub(crate) fn table(&self) -> Arc<DispatchTable> {
+        self.table.load_full()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<DispatchNotice>> {
+        self.notice.subscribe()
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, DispatchProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Shows saved tasks.
+    pub(super) fn apply_dispatch(&self, table: Arc<DispatchTable>) {
+        let service = &self.dispatch;
+        if Arc::ptr_eq(&table, &service.table.load()) {
+            return;
+        }
+        let notice = DispatchNotice::of(&table);
+        service.progress().retain_open(&table);
+        service.table.store(table);
+        service.notice.send_if_modified(|told| {
+            let changed = **told != notice;
+            if changed {
+                *told = Arc::new(notice);
+            }
+            changed
+        });
+        self.wake.dispatch.notify_one();
+    }
+
+    /// Creates a task; it is on disk when this returns.
+    pub(crate) async fn create_task(
+        self: &Arc<Self>,
+        request: DispatchRequest,
+        by: &Operator,
+    ) -> Result<Arc<DispatchTask>, RequestError> {
+        let now = UnixMillis::now();
+        let deadline = request.deadline(now).map_err(RequestError::Invalid)?;
+        let audience =
+            self.resolve(&request.to).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let files = self.ingest(&request.files).await?;
+        let new = request
+            .into_task(fresh_id(now), files, audience, by.into(), (now, deadline))
+            .map_err(RequestError::Invalid)?;
+        let (task, files) = (Arc::new(new.task), new.files);
+        let command = DispatchCommand::Create { task: task.clone(), files };
+        self.change_by(by, command).await?;
+        Ok(task)
+    }
+
+    /// Cancels a task, or has the files of a finished one removed.
+    pub(crate) async fn cancel_task(
+        &self,
+        id: &TaskId,
+        by: &Operator,
+    ) -> Result<Arc<DispatchTask>, RequestError> {
+        let command = DispatchCommand::Cancel { id: id.clone(), at: UnixMillis::now() };
+        self.change_by(by, command).await?;
+        self.dispatch.table().get(id).cloned()
+    }
+
+    /// Has nodes that failed try again, and returns the task in which they do.
+    pub(crate) async fn retry_task(
+        &self,
+        id: &TaskId,
+        by: &Operator,
+    ) -> Result<Arc<DispatchTask>, RequestError> {
+        let at = UnixMillis::now();
+        let (id, new_id) = (id.clone(), fresh_id(at));
+        let command =
+            DispatchCommand::Retry { id: id.clone(), new_id: new_id.clone(), by: by.into(), at };
+        self.change_by(by, command).await?;
+        let table = self.dispatch.table();
+        table.find(&new_id).map_or_else(|| table.get(&id), Ok).cloned()
+    }
+
+    /// Takes a node's report. Outcomes are on disk when this returns.
+    pub(crate) async fn note_report(
+        &self,
+        node_id: &str,
+        report: DispatchReport,
+    ) -> Result<(), RequestError> {
+        let at = UnixMillis::now();
+        let table = self.dispatch.table();
+        let mut reports = report.tasks;
+        reports.retain(|report| table.find(&report.id).is_some_and(|task| task.is_for(node_id)));
+        {
+            let mut progress = self.dispatch.progress();
+            for report in reports.iter().filter(|report| report.state == NodeTaskState::Pulling) {
+                let (done_files, done_bytes) = (report.done_files, report.done_bytes);
+                let now = DeliveryProgress { attempt: report.attempt, done_files, done_bytes, at };
+                progress.note(&report.id, node_id, now);
+            }
+        }
+        reports.retain(|report| report.state != NodeTaskState::Pulling);
+        if reports.is_empty() {
+            return Ok(());
+        }
+        self.change(DispatchCommand::Report { node_id: node_id.to_owned(), reports, at }).await
+    }
+}
+
+/// Ids sort by the time of their creation.
+fn fresh_id(now: UnixMillis) -> TaskId {
+    let text = format!("{:011x}-{:06x}", now.as_millis(), fastrand::u32(..1 << 24));
+    text.parse().expect("hexadecimal digits and a hyphen")
+}
