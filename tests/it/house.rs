@@ -22,7 +22,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "crates/node/src",
         &[
-            &["address", "limits", "listeners", "presence", "sync", "upkeep"],
+            &["address", "dispatch", "limits", "listeners", "presence", "sync", "upkeep"],
             &["api"],
             &["casts"],
             &["fetch"],

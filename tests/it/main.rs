@@ -22,6 +22,7 @@ mod content_probes;
 mod cut_through;
 mod demand;
 mod demo;
+mod dispatch;
 mod docs;
 mod failover;
 mod health;

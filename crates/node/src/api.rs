@@ -7,6 +7,7 @@ mod control;
 mod download;
 mod error;
 mod events;
+mod files;
 mod logs;
 mod meetings;
 mod metrics;
@@ -81,6 +82,8 @@ impl AppState {
                 .route(download::OLD_DOWNLOAD_PATH, get(download::package_for_old_clients))
                 .route("/api/status", get(status::status)),
         );
+        // Some are for operators alone, so no page of another site reads them.
+        let files = Router::new().route("/api/v1/files/{task}/{*file}", get(files::file));
         // The panel's public data is for our own page only.
         let own = Router::new()
             .route("/", get(redirect_to_panel))
@@ -109,6 +112,7 @@ impl AppState {
             .layer(middleware::from_fn_with_state(self.access.clone(), access::require_operator))
             .layer(middleware::from_fn(wire::confidential));
         open.merge(own)
+            .merge(files)
             .merge(operators)
             .fallback(wire::not_found)
             .method_not_allowed_fallback(wire::method_not_allowed)

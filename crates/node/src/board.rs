@@ -50,6 +50,8 @@ pub struct StatusBoard {
     pub(crate) heartbeat_number: watch::Sender<u64>,
     /// Written by `sync`: what the main server says of relaying.
     pub relay: watch::Sender<Arc<MainServerPlan>>,
+    /// Written by `sync`: the version of this node's list of tasks; None if there is none.
+    pub(crate) dispatch: watch::Sender<Option<String>>,
     /// Written by `presence`: the address for other nodes.
     pub(crate) relay_address: watch::Sender<Option<String>>,
     /// Written by the gauge worker.
@@ -277,6 +279,7 @@ impl StatusBoard {
             sync: watch::Sender::default(),
             heartbeat_number: watch::Sender::default(),
             relay: watch::Sender::default(),
+            dispatch: watch::Sender::default(),
             relay_address: watch::Sender::default(),
             machine: watch::Sender::default(),
             store: LiveValue::new(store),

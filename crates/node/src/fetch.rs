@@ -11,6 +11,7 @@ mod background;
 mod commit;
 mod context;
 mod error;
+pub(crate) mod files;
 mod flight;
 mod gap;
 mod gate;

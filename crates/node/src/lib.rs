@@ -16,6 +16,8 @@ pub mod api;
 pub mod board;
 /// Messages from operators at the main server.
 pub mod casts;
+/// Files that operators send from the main server.
+mod dispatch;
 /// One package onto disk: single flight, retries, resume, verification, commit.
 pub mod fetch;
 mod limits;
@@ -302,7 +304,7 @@ impl Node {
             load: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
-        let (end, asked) = (self.workers.token(), connector.clone());
+        let (end, asked, dispatched) = (self.workers.token(), connector.clone(), connector.clone());
         let worker =
             sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
         self.workers.spawn("sync", worker.run(end.clone()));
@@ -312,6 +314,13 @@ impl Node {
         self.workers.spawn("read casts", reports);
         let worker = casts::run(asking, board.clone(), asked, history, end.clone());
         self.workers.spawn("casts", worker);
+        let worker = dispatch::DispatchWorker {
+            settings: settings.clone(),
+            board: board.clone(),
+            connector: dispatched,
+            fetch: fetch.clone(),
+        };
+        self.workers.spawn("dispatch", dispatch::run(worker, end.clone()));
         let worker =
             upkeep::cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
         self.workers.spawn("cleaning", worker.run(end.clone()));

@@ -269,6 +269,11 @@ impl SyncWorker {
                     }
                     changed
                 });
+                self.board.dispatch.send_if_modified(|known| {
+                    let changed = *known != status.dispatch;
+                    known.clone_from(&status.dispatch);
+                    changed
+                });
                 let prestaged = status.relay.as_ref().map(|section| section.prestage.clone());
                 let mut ended = self.known.take_status(status);
                 self.known.prestage.drop_started(&self.known.active);

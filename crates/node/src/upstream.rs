@@ -3,6 +3,7 @@
 //! this crate speaks HTTP to a main server.
 
 mod connector;
+mod dispatch;
 mod error;
 mod failover;
 mod package;
@@ -339,19 +340,23 @@ impl Upstream {
 }
 
 /// The whole body of an answer that has no reason to be large.
-async fn read(
+async fn read(asked: &str, response: Response, limit: Duration) -> Result<Vec<u8>, UpstreamError> {
+    read_up_to(asked, response, limit, MAX_ANSWER_BYTES).await
+}
+
+async fn read_up_to(
     asked: &str,
     mut response: Response,
     limit: Duration,
+    max_bytes: usize,
 ) -> Result<Vec<u8>, UpstreamError> {
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await;
         match chunk.map_err(|error| UpstreamError::of(asked, &error, limit))? {
             None => return Ok(body),
-            Some(chunk) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                let cause =
-                    UnreadableAnswer(format!("the answer is over {MAX_ANSWER_BYTES} bytes"));
+            Some(chunk) if body.len() + chunk.len() > max_bytes => {
+                let cause = UnreadableAnswer(format!("the answer is over {max_bytes} bytes"));
                 return Err(UpstreamError::Unreadable { asked: asked.to_owned(), cause });
             }
             Some(chunk) => body.extend_from_slice(&chunk),

@@ -1,9 +1,9 @@
 //! The embedded main server, with what its operator and its clients do.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use edge_mirror_http::{access::Vault, listen::Listener};
-use edge_mirror_main_server::{Master, MasterOptions};
+use edge_mirror_main_server::{DispatchOptions, Master, MasterOptions};
 use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
@@ -44,6 +44,10 @@ impl Builder {
             listen: self.listen,
             announce_timeout: self.announce_timeout,
             demand_webhook: self.demand_webhook,
+            dispatch: DispatchOptions {
+                root: Some(self.folder.path().join("root")),
+                ..DispatchOptions::default()
+            },
             ..MasterOptions::default()
         };
         let master = Master::start(options).await.unwrap();
@@ -70,6 +74,11 @@ impl TestMaster {
     /// As `edge-mirror token --new` makes it.
     pub(crate) fn new_token(&self) -> String {
         Vault::at(self.folder.path().join("access.json")).replace_token().unwrap().token
+    }
+
+    /// The folder that everything is in.
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn authority(&self) -> String {

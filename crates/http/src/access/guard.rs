@@ -115,6 +115,15 @@ impl IntoResponse for AccessDenied {
     }
 }
 
+impl AccessControl {
+    /// Makes sure that a request that changes nothing is an operator's, for what is not for
+    /// everybody on a path that is open.
+    pub async fn check_operator(&self, request: &Parts) -> Result<(), AccessDenied> {
+        let judged = self.authorize(request).await;
+        judged.map(drop).inspect_err(|denied| self.log_denied(request, *denied))
+    }
+}
+
 /// Lets operators through, and logs who changed what.
 pub async fn require_operator(
     State(access): State<AccessControl>,

@@ -106,6 +106,16 @@ fn operations() -> Vec<Operation> {
             .answers(200, "Noted.", vec![json::<Done>()])
             .refuses(400, "A value that is not allowed.")
             .refuses(404, "No such cast here."),
+        delivered(call(
+            Method::GET,
+            "/api/v1/files/{task}/{file}",
+            DOWNLOADS,
+            "A file that an operator sent",
+        ))
+        .text("For operators, unless its task says that anybody may have it.")
+        .in_path("task", json!({"type": "string"}), "The task's id.")
+        .in_path("file", json!({"type": "string"}), "The file's name, with its folders.")
+        .refuses(401, "It is for operators."),
         call(Method::GET, "/", "Pages and documents", "To the panel")
             .answers(307, "To the page.", vec![])
             .with(&["Location"]),

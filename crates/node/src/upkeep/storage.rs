@@ -8,7 +8,7 @@ use edge_mirror_settings::Settings;
 use edge_mirror_store::{Store, StoreError, StoreFindings};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{board::StatusBoard, fetch::Fetch};
 
@@ -47,12 +47,21 @@ impl StorageWorker {
     /// One after the other: reading all of them together would only slow down the
     /// disk for downloads.
     fn adopt(&self, unverified: Vec<ObjectKey>) -> BoxFuture<'static, ()> {
-        let fetch = self.fetch.clone();
+        let (fetch, store) = (self.fetch.clone(), self.board.store());
         Box::pin(async move {
-            // A file needs a digest to be told good: whoever has it adopts it.
             for id in unverified.iter().filter_map(ObjectKey::package) {
                 fetch.adopt(id).await;
             }
+            // A file needs a digest to be told good. The main server has not been told that
+            // it is here, and sends it again.
+            tasks::blocking(move || {
+                for file in unverified.iter().filter(|key| key.package().is_none()) {
+                    if let Err(error) = store.discard_unverified(file) {
+                        warn!("{} could not be removed: {error}", file.describe());
+                    }
+                }
+            })
+            .await;
         })
     }
 

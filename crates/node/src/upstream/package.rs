@@ -160,7 +160,7 @@ impl PackageLocation {
 }
 
 impl PackageRequest<'_> {
-    fn shape(&self, request: RequestBuilder) -> RequestBuilder {
+    pub(super) fn shape(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
             Self::Rest { first, etag, .. } => request
                 .header(header::RANGE, format!("bytes={first}-"))
@@ -266,13 +266,18 @@ impl Upstream {
         let sent = timeout(self.timeout, self.send(&asked, wanted.shape(request), self.timeout));
         let late = UpstreamError::TimedOut { asked: asked.clone(), after: self.timeout };
         let response = sent.await.map_err(|_| late)??;
-        let (mut announced, extent) = (announced(&response), extent(&response, wanted));
-        if let (AnswerExtent::Rest, PackageRequest::Rest { total, .. }) = (&extent, wanted) {
-            // Its length is that of the rest.
-            announced.length = total;
-        }
-        Ok(OriginAnswer { announced, extent, body: OriginBody::new(response) })
+        Ok(answered(response, wanted))
     }
+}
+
+/// Reads the head of an answer.
+pub(super) fn answered(response: Response, wanted: PackageRequest<'_>) -> OriginAnswer {
+    let (mut announced, extent) = (announced(&response), extent(&response, wanted));
+    if let (AnswerExtent::Rest, PackageRequest::Rest { total, .. }) = (&extent, wanted) {
+        // Its length is that of the rest.
+        announced.length = total;
+    }
+    OriginAnswer { announced, extent, body: OriginBody::new(response) }
 }
 
 /// Does not compare versions: that is the caller's part.

@@ -1,0 +1,52 @@
+//! `GET /api/v1/files/{task}/{file}`: a file that an operator sent to this node, with
+//! ranges and validators as for packages. Whether anybody may have it, the task says.
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::Response,
+    response::IntoResponse,
+};
+use edge_mirror_http::{delivery, listen::Transport};
+use edge_mirror_protocol::object::FileKey;
+
+use super::{AppState, download::name_and_headers, error::ApiError};
+
+const NOT_FOUND: &str = "文件不存在 / there is no such file";
+
+pub(super) async fn file(
+    State(state): State<AppState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    let (asked, _) = request.into_parts();
+    let AppState { board, traffic, access, .. } = &state;
+    let key = path.ok().and_then(|Path((task, name))| FileKey::new(&task, &name).ok());
+    let key = key.ok_or(ApiError::NoPackage(NOT_FOUND))?;
+    let transport = Transport::of(&asked.extensions);
+    let client = || access.caller(&asked).address;
+    let mut waited_for = None;
+    loop {
+        if !board.is_running() {
+            return Err(ApiError::NotRunning);
+        }
+        let found = board.store().package(key.clone()).await.map_err(ApiError::Unreadable)?;
+        let found = found.ok_or(ApiError::NoPackage(NOT_FOUND))?;
+        if found.0.manifest.withheld
+            && let Err(denied) = access.check_operator(&asked).await
+        {
+            return Ok(denied.into_response());
+        }
+        let permit = || match waited_for.take() {
+            Some(permit) => Ok(permit),
+            None => traffic.try_acquire(|| Some(client())),
+        };
+        let (method, headers) = (&asked.method, &asked.headers);
+        let answer =
+            delivery::respond(method, headers, found, name_and_headers, permit, &transport);
+        match answer {
+            Ok(answer) => return Ok(answer),
+            Err(_) => waited_for = Some(traffic.acquire(client()).await.map_err(ApiError::Full)?),
+        }
+    }
+}

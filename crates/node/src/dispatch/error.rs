@@ -1,0 +1,48 @@
+//! The reasons that a file does not come.
+
+use edge_mirror_store::StoreError;
+use thiserror::Error;
+
+use crate::upstream::{TransferError, UpstreamError};
+
+#[derive(Debug, Error)]
+pub(super) enum FilePullError {
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    #[error("no byte came for a long time")]
+    Stalled,
+    #[error("the answer can't be taken for the file: {0}")]
+    Unusable(String),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("a package needs the permit")]
+    Preempted,
+}
+
+impl From<TransferError> for FilePullError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Broken(cause) => Self::Broken(cause),
+            TransferError::Stalled | TransferError::TooSlow => Self::Stalled,
+        }
+    }
+}
+
+impl FilePullError {
+    /// True if the main server has no such task for this node any more.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_not_found())
+    }
+
+    /// True if the file itself, or this node, is at fault: the others may come all the same.
+    pub(super) fn is_of_file(&self) -> bool {
+        matches!(self, Self::Unusable(_) | Self::Store(_))
+    }
+
+    /// True if another try may bring other bytes.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Unusable(_) | Self::Store(StoreError::Bad(_)))
+    }
+}
