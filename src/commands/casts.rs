@@ -3,14 +3,16 @@
 
 mod text;
 
-use std::{collections::HashMap, io::Read, time::Duration};
+use std::{io::Read, time::Duration};
 
 use anyhow::{Context, Result};
 use edge_mirror_base::tasks::{self, Interrupt};
 use edge_mirror_protocol::package::percent_encoded;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use text::NAMED;
 
 use super::{
     CheckFailed,
@@ -28,6 +30,8 @@ use crate::{
 
 const CASTS: &str = "/api/v1/casts";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Messages that are looked after at a time.
+const MAX_FOLLOWED: usize = 500;
 /// More than any main server takes.
 const MAX_INPUT: u64 = 1 << 20;
 
@@ -46,9 +50,18 @@ pub(super) async fn send(args: &CastCommandArgs, language: Language) -> Result<(
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     let sent = api.call(Method::POST, CASTS, Some(&cast)).await?;
     let id = sent["id"].as_str().ok_or_else(|| api.unexpected_answer(CASTS))?;
-    let last = match args.wait {
-        Some(wait) => look_until_delivered(&api, id, wait, language).await?,
-        None => look(&api, id).await?,
+    let looked = match args.wait {
+        Some(wait) => look_until_delivered(&api, id, args.json, wait, language).await,
+        None => look(&api, id, args.json).await,
+    };
+    let last = match looked {
+        Ok(last) => last,
+        // It is sent all the same.
+        Err(error) => {
+            let sent = language.of("消息已发送，ID", "the message is sent, its ID is");
+            live::put(&format!("edge-mirror: {sent} {id}\nedge-mirror: {error}\n"));
+            return args.wait.map_or(Ok(()), |_| Err(CheckFailed.into()));
+        }
     };
     terminal::print(match args.json {
         true => format!("{last:#}\n"),
@@ -77,8 +90,11 @@ async fn body(args: &CastCommandArgs) -> Result<Value> {
     body.with_context(|| terminal::say("TEXT 不是 JSON", "TEXT is no JSON"))
 }
 
-async fn look(api: &ApiClient, id: &str) -> Result<Value, CallError> {
-    let path = format!("{CASTS}/{}", percent_encoded(id));
+/// Returns a message with its delivery; of each state, the first nodes unless `all` are asked
+/// for.
+async fn look(api: &ApiClient, id: &str, all: bool) -> Result<Value, CallError> {
+    let query = if all { String::new() } else { format!("?nodes={NAMED}") };
+    let path = format!("{CASTS}/{}{query}", percent_encoded(id));
     let cast = api.get(&path).await?;
     if cast["delivery"].is_object() { Ok(cast) } else { Err(api.unexpected_answer(CASTS)) }
 }
@@ -88,14 +104,15 @@ async fn look(api: &ApiClient, id: &str) -> Result<Value, CallError> {
 async fn look_until_delivered(
     api: &ApiClient,
     id: &str,
+    all: bool,
     wait: Duration,
     language: Language,
-) -> Result<Value> {
+) -> Result<Value, CallError> {
     let ends = Instant::now() + wait;
     let draws = ProgressStyle::of_stderr(true) == ProgressStyle::Block;
     let mut block = LiveBlock::default();
     let last = loop {
-        let answer = look(api, id).await;
+        let answer = look(api, id, all).await;
         let left = ends.saturating_duration_since(Instant::now());
         let wait_on = match &answer {
             Ok(cast) => !text::is_settled(cast),
@@ -112,7 +129,7 @@ async fn look_until_delivered(
     if draws {
         block.draw("");
     }
-    last.map_err(Into::into)
+    last
 }
 
 /// Lists messages, the newest last, and goes on with new ones if asked to.
@@ -133,8 +150,13 @@ pub(super) async fn list(
     }
     until(interrupt, async {
         let mut casts = Vec::new();
-        for cast in latest(&api, args).await? {
-            casts.push(look(&api, cast["id"].as_str().unwrap_or_default()).await?);
+        for cast in latest(&api, args, None).await?.casts {
+            match look(&api, id_of(&cast), args.json).await {
+                Ok(cast) => casts.push(cast),
+                // It was removed meanwhile.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(terminal::print(match args.json {
             true => casts.iter().map(|cast| format!("{cast}\n")).collect(),
@@ -144,14 +166,28 @@ pub(super) async fn list(
     .await
 }
 
-/// The oldest of them first.
-async fn latest(api: &ApiClient, args: &CastsCommandArgs) -> Result<Vec<Value>, CallError> {
+/// A page of messages, the oldest first.
+struct MessagePage {
+    casts: Vec<Value>,
+    /// The place of the page before it.
+    next: Option<String>,
+}
+
+async fn latest(
+    api: &ApiClient,
+    args: &CastsCommandArgs,
+    before: Option<&str>,
+) -> Result<MessagePage, CallError> {
     let (topic, search) = (percent_encoded(&args.topic), percent_encoded(&args.search));
-    let path = format!("{CASTS}?limit={}&topic={topic}&search={search}", args.limit);
-    match api.get(&path).await?["casts"].take() {
+    let mut path = format!("{CASTS}?limit={}&topic={topic}&search={search}", args.limit);
+    if let Some(before) = before {
+        path += &format!("&before={}", percent_encoded(before));
+    }
+    let mut page = api.get(&path).await?;
+    match page["casts"].take() {
         Value::Array(mut casts) => {
             casts.reverse();
-            Ok(casts)
+            Ok(MessagePage { casts, next: page["next"].as_str().map(str::to_owned) })
         }
         _ => Err(api.unexpected_answer(CASTS)),
     }
@@ -160,11 +196,12 @@ async fn latest(api: &ApiClient, args: &CastsCommandArgs) -> Result<Vec<Value>, 
 /// Ends when the output is closed.
 async fn follow(api: &ApiClient, args: &CastsCommandArgs, language: Language) -> Result<()> {
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    let mut seen = HashMap::new();
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut followed = FollowedCasts::default();
     let mut is_first = true;
     loop {
         looks.tick().await;
-        match changed(api, args, &mut seen).await {
+        match followed.changed(api, args).await {
             Ok(casts) => {
                 for cast in casts {
                     let line = match args.json {
@@ -184,30 +221,63 @@ async fn follow(api: &ApiClient, args: &CastsCommandArgs, language: Language) ->
     }
 }
 
-/// The messages that are new, or further on their way than when they were `seen`.
-async fn changed(
-    api: &ApiClient,
-    args: &CastsCommandArgs,
-    seen: &mut HashMap<String, Value>,
-) -> Result<Vec<Value>, CallError> {
-    let casts = latest(api, args).await?;
-    let ids: Vec<_> = casts.iter().filter_map(|cast| cast["id"].as_str()).collect();
-    seen.retain(|id, _| ids.contains(&id.as_str()));
-    let mut changed = Vec::new();
-    for id in ids {
-        if seen.get(id).is_some_and(text::is_settled) {
-            continue;
+/// The messages that were told, the oldest first: those that may still change, and the last
+/// ones.
+#[derive(Default)]
+struct FollowedCasts(Vec<Value>);
+
+impl FollowedCasts {
+    /// Returns those that are new, or further on their way than when they were told.
+    async fn changed(
+        &mut self,
+        api: &ApiClient,
+        args: &CastsCommandArgs,
+    ) -> Result<Vec<Value>, CallError> {
+        let new = self.new_ones(api, args).await?;
+        self.0.extend(new);
+        let mut changed = Vec::new();
+        for place in (0..self.0.len()).rev() {
+            let told = &self.0[place];
+            if text::is_settled(told) {
+                continue;
+            }
+            match look(api, id_of(told), args.json).await {
+                Ok(cast) if text::progress(told) != text::progress(&cast) => {
+                    changed.push(cast.clone());
+                    self.0[place] = cast;
+                }
+                Ok(_) => {}
+                // It was removed meanwhile.
+                Err(error) if error.is_not_found() => drop(self.0.remove(place)),
+                Err(error) => return Err(error),
+            }
         }
-        let cast = match look(api, id).await {
-            Ok(cast) => cast,
-            // It was removed meanwhile.
-            Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error),
-        };
-        if seen.get(id).is_none_or(|before| text::progress(before) != text::progress(&cast)) {
-            changed.push(cast.clone());
-        }
-        seen.insert(id.to_owned(), cast);
+        changed.reverse();
+        let older = self.0.len().saturating_sub(MAX_FOLLOWED);
+        self.0.drain(..older);
+        Ok(changed)
     }
-    Ok(changed)
+
+    /// Those after the last one that was told, however many they are; at first a page.
+    async fn new_ones(
+        &self,
+        api: &ApiClient,
+        args: &CastsCommandArgs,
+    ) -> Result<Vec<Value>, CallError> {
+        let (mut new, mut before) = (Vec::new(), None);
+        let is_told = |cast: &Value| self.0.iter().any(|told| id_of(told) == id_of(cast));
+        loop {
+            let page = latest(api, args, before.as_deref()).await?;
+            let from = page.casts.iter().rposition(is_told).map_or(0, |place| place + 1);
+            new.splice(..0, page.casts[from..].iter().cloned());
+            before = page.next.filter(|_| from == 0 && !self.0.is_empty());
+            if before.is_none() || new.len() >= MAX_FOLLOWED {
+                return Ok(new);
+            }
+        }
+    }
+}
+
+fn id_of(cast: &Value) -> &str {
+    cast["id"].as_str().unwrap_or_default()
 }

@@ -9,6 +9,10 @@ import { until } from "./support/until.mjs";
 
 const messages = (page) => page.locator("[data-message]");
 const send = (page) => page.locator("#compose-title ~ form button[type=submit]");
+const choose = async (page, option) => {
+  await page.locator("#compose-to").selectOption(option);
+  await page.locator("#view [data-action=add]").click();
+};
 const known = (page, id) => page.locator(`#compose-to option`, { hasText: id }).waitFor({ state: "attached" });
 
 test("a message is sent to nodes, and one that was away gets it when it returns", async (stage) => {
@@ -21,7 +25,7 @@ test("a message is sent to nodes, and one that was away gets it when it returns"
   await known(page, "away");
   await away.kill();
   await page.locator("#compose-text").fill("Moved to 10:30");
-  await page.locator("#compose-to").selectOption("all");
+  await choose(page, "all");
   await send(page).click();
   await until("one node has it", async () =>
     /Moved to 10:30[^]*on its way[^]*1 of 2 nodes have it[^]*Not yet: away/.test(await messages(page).innerText()));
@@ -32,7 +36,7 @@ test("a message is sent to nodes, and one that was away gets it when it returns"
   // To one node alone, after the others were taken away.
   await page.locator("#compose-text").fill("for one");
   await page.locator("[data-to]").click();
-  await page.locator("#compose-to").selectOption({ label: "here" });
+  await choose(page, { label: "here" });
   await send(page).click();
   await until("it is on top", async () => (await messages(page).count()) === 2);
   await until("the node has it", async () => /for one[^]*1 of 1 node has it/.test(await messages(page).first().innerText()));
@@ -56,7 +60,7 @@ test("a message that nobody has yet is cancelled, and what can't be sent is refu
       assert.notEqual(await page.locator(`#compose-${field}-wrong`).innerText(), "");
     }
     await page.locator("#compose-text").fill("<b>x</b> ".repeat(600));
-    await page.locator("#compose-to").selectOption({ label: "East" });
+    await choose(page, { label: "East" });
     await send(page).click();
     await page.locator("#compose-wrong .icon").waitFor();
     assert.match(await page.locator("#compose-wrong").innerText(), /4096/);

@@ -10,7 +10,7 @@ use crate::terminal::{
 };
 
 /// Names of nodes in a sentence; the others are counted.
-const NAMED: usize = 5;
+pub(super) const NAMED: usize = 5;
 /// Columns of a message; the rest of the row has to fit.
 const BODY_COLUMNS: usize = 40;
 
@@ -28,9 +28,10 @@ pub(super) fn is_delivered(cast: &Value) -> bool {
     ["pending", "sent", "missed"].iter().all(|state| count(cast, state) == 0)
 }
 
-/// True if nothing of it will change any more.
+/// True if nothing of it will change any more, as far as that is known.
 pub(super) fn is_settled(cast: &Value) -> bool {
-    count(cast, "sent") == 0 && (count(cast, "pending") == 0 || cast["status"] != "active")
+    let on_its_way = count(cast, "pending") + count(cast, "sent");
+    cast["delivery"].is_object() && (on_its_way == 0 || cast["status"] != "active")
 }
 
 fn shown(value: &Value) -> String {
@@ -70,11 +71,11 @@ pub(super) fn sentence(cast: &Value, language: Language) -> String {
     let nodes = cast["delivery"]["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let named = |states: &[&str]| {
         let is_in = |node: &&Value| node["state"].as_str().is_some_and(|s| states.contains(&s));
-        let names: Vec<_> =
-            nodes.iter().filter(is_in).map(|node| shown(&node["node_id"])).collect();
-        let more = names.len().saturating_sub(NAMED);
-        let list = names[..names.len() - more].join(language.of("、", ", "));
-        match (names.len(), more) {
+        let names = nodes.iter().filter(is_in).take(NAMED).map(|node| shown(&node["node_id"]));
+        let names: Vec<_> = names.collect();
+        let all = states.iter().map(|state| count(cast, state)).sum::<u64>();
+        let list = names.join(language.of("、", ", "));
+        match (all, all.saturating_sub(names.len() as u64)) {
             (0, _) => None,
             (_, 0) => Some(list),
             (all, more) => {

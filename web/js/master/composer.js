@@ -5,12 +5,14 @@ import { notify, sentenceOf } from "../dialog.js";
 import { el, foreign, setAttribute, setChildren } from "../dom.js";
 import { t } from "../i18n.js";
 import { icon } from "../icons.js";
-import { card, complain } from "../parts.js";
+import { button, card, complain } from "../parts.js";
 import { allNodes, siteOf } from "./health.js";
 
 export const PATH = "/api/v1/casts";
 const KINDS = ["sites", "labels", "nodes"];
 const LIFETIMES = { hour: 3600, day: 86400, week: 7 * 86400 };
+// Made once: there may be ten thousand names.
+const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 const PRIORITIES = ["low", "normal", "high", "urgent"];
 // The same message is not sent twice, however often its answer was lost.
 const freshKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -20,7 +22,8 @@ export function composer(live, sent) {
   const wrong = { text: el("p.wrong", { id: "compose-text-wrong", role: "alert" }), to: el("p.wrong", { id: "compose-to-wrong", role: "alert" }) };
   const failed = el("p.wrong", { id: "compose-wrong", role: "alert" });
   const text = el("textarea", { id: "compose-text", rows: 2, "aria-describedby": "compose-text-wrong" });
-  const pick = el("select", { id: "compose-to", "aria-describedby": "compose-to-wrong", onchange: choose });
+  const pick = el("select", { id: "compose-to", "aria-describedby": "compose-to-wrong" });
+  const add = button("", "add", t("compose.add"), { "data-action": "add", onclick: choose });
   const chips = el("div.chips");
   const topic = el("input", { id: "compose-topic", autocomplete: "off", maxlength: 200, "aria-describedby": "compose-topic-help" });
   topic.value = "notice";
@@ -29,7 +32,7 @@ export function composer(live, sent) {
   const send = el("button.button.primary", { type: "submit" }, t("compose.send"));
   const form = el("form.fields", { novalidate: true, onsubmit: submit },
     field("text", text, wrong.text),
-    el("div.field", el("label", { for: "compose-to" }, t("compose.to")), chips, pick, wrong.to),
+    el("div.field", el("label", { for: "compose-to" }, t("compose.to")), chips, el("div.with-unit", pick, add), wrong.to),
     el("details", el("summary", t("compose.more")),
       el("div.field", el("label", { for: "compose-topic" }, t("compose.topic")), topic, el("p.soft.small", { id: "compose-topic-help" }, t("compose.topic.help"))),
       field("expires", expires), field("priority", priority)),
@@ -37,6 +40,7 @@ export function composer(live, sent) {
     el("div.buttons", send));
   const node = card("compose-title", t("compose.title"), el("p.soft", t("compose.what")), form);
   let to = []; // { kind, name }; kind "all" alone
+  let read = {}; // the lists that were read last
   let offered = "";
   let key = freshKey();
 
@@ -55,7 +59,10 @@ export function composer(live, sent) {
 
   // Only where it differs: a list that is open must not be taken away.
   function offer() {
-    const byName = (a, b) => a.shown.localeCompare(b.shown, undefined, { numeric: true });
+    const { fleet, nodes } = live.status;
+    if (read.fleet === fleet && read.nodes === nodes) return;
+    read = { fleet, nodes };
+    const byName = (a, b) => COLLATOR.compare(a.shown, b.shown);
     const groups = KINDS.map((kind) => [kind, namesOf(kind).sort(byName)]).filter(([, names]) => names.length > 0);
     const now = JSON.stringify(groups);
     if (now === offered) return;
@@ -68,8 +75,9 @@ export function composer(live, sent) {
     ]);
   }
 
+  // Not when the list changes: with arrow keys, a closed one changes at each press.
   function choose() {
-    if (pick.value === "") return;
+    if (pick.value === "") return pick.focus();
     const chosen = pick.value === "all" ? { kind: "all", name: t("compose.all") } : JSON.parse(pick.value);
     const others = to.filter(({ kind, name }) => kind !== "all" && !(kind === chosen.kind && name === chosen.name));
     to = chosen.kind === "all" ? [chosen] : [...others, chosen];
@@ -99,6 +107,8 @@ export function composer(live, sent) {
     event.preventDefault();
     if (send.getAttribute("aria-disabled") === "true") return;
     const body = text.value.trim();
+    // Who chose and did not add means it.
+    if (pick.value !== "") choose();
     say(text, wrong.text, body === "" ? t("compose.wrong.text") : "");
     say(pick, wrong.to, to.length === 0 ? t("compose.wrong.to") : "");
     if (body === "" || to.length === 0) return (body === "" ? text : pick).focus();
@@ -113,7 +123,8 @@ export function composer(live, sent) {
     try {
       await post(PATH, cast);
       notify(t("compose.sent"));
-      text.value = "";
+      // Somebody may have gone on typing.
+      if (text.value.trim() === body) text.value = "";
       key = freshKey();
       sent();
     } catch (error) {

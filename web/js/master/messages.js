@@ -14,6 +14,8 @@ import { nameOf } from "./health.js";
 
 const REFRESH_MS = 2000;
 const PAGE = 20;
+// Deliveries that are asked for at a time: each is counted over all nodes.
+const ASKED = 5;
 // Names in a sentence; the others are counted.
 const NAMED = 5;
 const LOOKS = {
@@ -47,6 +49,7 @@ function sentCard(live) {
   let shown = []; // the newest first
   let next = null;
   let asked = -Infinity;
+  let busy = false; // one pass at a time
   let timer = null;
   let round = 0; // answers to an earlier search are dropped
 
@@ -67,32 +70,48 @@ function sentCard(live) {
 
   // The newest ones, in front of those that are shown already; then how far they are.
   async function refresh() {
-    asked = performance.now();
-    const page = await fetchPage();
-    if (page === null) return;
-    const fresh = new Set(page.casts.map(({ id }) => id));
-    const oldest = page.casts.at(-1)?.at ?? -Infinity;
-    const rest = shown.filter(({ id, at }) => !fresh.has(id) && at < oldest);
-    if (rest.length === 0) next = page.next;
-    await take([...page.casts, ...rest]);
+    if (busy) return;
+    busy = true;
+    try {
+      const page = await fetchPage();
+      if (page === null) return;
+      // Where it does not reach those that are shown, there may be more between them.
+      const fresh = new Set(page.casts.map(({ id }) => id));
+      const reached = shown.findLastIndex(({ id }) => fresh.has(id));
+      const rest = reached < 0 ? [] : shown.slice(reached + 1);
+      if (rest.length === 0) next = page.next;
+      take([...page.casts, ...rest]);
+      await follow();
+    } finally {
+      busy = false;
+      asked = performance.now();
+    }
   }
 
   async function earlier() {
     const page = await fetchPage(next);
     if (page === null) return;
     next = page.next;
-    await take([...shown, ...page.casts]);
+    const there = new Set(shown.map(({ id }) => id));
+    take([...shown, ...page.casts.filter(({ id }) => !there.has(id))]);
   }
 
-  async function take(casts) {
+  // Each cast stays one object, however often it is read.
+  function take(casts) {
     const before = new Map(shown.map((cast) => [cast.id, cast]));
-    shown = casts.map((cast) => ({ delivery: before.get(cast.id)?.delivery ?? null, ...cast }));
+    shown = casts.map((cast) => Object.assign(before.get(cast.id) ?? { delivery: null, asked: 0 }, cast));
     paint();
+  }
+
+  // How far those are that are on their way: some at a time, the ones first that were asked
+  // for longest ago.
+  async function follow() {
     const mine = round;
-    for (const cast of shown.filter((cast) => !isSettled(cast))) {
-      const { delivery } = await get(pathOf(cast.id)).catch(() => cast);
+    const open = shown.filter((cast) => !isSettled(cast)).sort((a, b) => a.asked - b.asked);
+    for (const cast of open.slice(0, ASKED)) {
+      const { delivery } = await get(`${pathOf(cast.id)}?nodes=${NAMED}`).catch(() => cast);
       if (mine !== round) return;
-      cast.delivery = delivery;
+      Object.assign(cast, { delivery, asked: performance.now() });
     }
     paint();
   }
@@ -109,7 +128,7 @@ function sentCard(live) {
     round += 1;
     shown = [];
     clearTimeout(timer);
-    timer = setTimeout(refresh, 250);
+    timer = setTimeout(() => (busy ? searched() : refresh()), 250);
   }
 
   setHidden(search, true);
@@ -125,7 +144,7 @@ function sentCard(live) {
 
 // Nothing of it changes any more.
 const isSettled = ({ status, delivery }) =>
-  delivery !== null && delivery.sent === 0 && (delivery.pending === 0 || status !== "active");
+  delivery !== null && (status !== "active" || delivery.pending + delivery.sent === 0);
 
 function messageRow(live, refresh) {
   let cast = null;
@@ -167,7 +186,8 @@ function messageRow(live, refresh) {
     setText(about, listed(dateTime(at), topic, t("messages.to", { names }), t("messages.by", { address: by.address }),
       kind === "active" && t("messages.until", { time: moment(expires, live.now()) })));
     state.show(LOOKS[kind], t(`messages.state.${kind}`));
-    setText(words, delivery === null ? "" : all === 0 ? t("messages.nobody") : t("messages.have", { have: delivery.received, all }));
+    setText(words, delivery === null ? "" : all === 0 ? t("messages.nobody")
+      : listed(t("messages.have", { have: delivery.received, all }), delivery.read > 0 && t("messages.read", { n: delivery.read })));
     setHidden(bar, kind !== "active" || all === 0);
     Object.assign(bar, { max: Math.max(all, 1), value: delivery?.received ?? 0 });
     const lack = delivery === null ? "" : namesOf(delivery, ["pending", "sent"]);

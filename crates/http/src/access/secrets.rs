@@ -31,7 +31,7 @@ pub(super) struct AccessSecrets {
     #[serde(default)]
     pub(crate) node_key_sha256: Option<Sha256>,
     /// The text that the main servers had that share this file, when it was last merged; empty
-    /// if that was lost with a damaged file.
+    /// if the file is a new one by an operator's wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) shared: Option<String>,
 }

@@ -59,10 +59,10 @@ impl Vault {
                     Some(Ok(base)) => merge(Some(&base), ours, theirs),
                     Some(Err(_)) => merge_replaced(ours, theirs),
                 },
+                Ok(None) => theirs,
                 // Nobody could log in with it anyway.
-                Ok(None) | Err(VaultError::Damaged { .. }) => {
-                    let path = self.path().display();
-                    warn!("{path} is missing or damaged: it is made anew from the shared one");
+                Err(damaged @ VaultError::Damaged { .. }) => {
+                    warn!("{damaged}; it is made anew from the one that main servers share");
                     theirs
                 }
                 Err(error) => return Err(error),
@@ -146,13 +146,15 @@ mod tests {
             assert_eq!(case.here.text(), Some(case.shared()));
         }
         case.there.set_node_key(Some("a key of nodes")).unwrap();
-        fs::write(case.here.path(), "{").unwrap();
-        let made = case.here.replace_token().unwrap();
-        assert!(!made.key_kept && case.here.changed_access().unwrap().base.is_none());
-        case.start();
-        assert!(case.here.log_in(&made.token).unwrap().is_some());
-        assert_eq!(case.here.check_node_key(Some("a key of nodes")), NodeKeyCheck::Right);
-        assert!(case.here.changed_access().is_some(), "the others get the new token");
+        for lose in lose {
+            lose(case.here.path());
+            let made = case.here.replace_token().unwrap();
+            assert!(!made.key_kept && case.here.changed_access().unwrap().base.is_none());
+            case.start();
+            assert!(case.here.log_in(&made.token).unwrap().is_some());
+            assert_eq!(case.here.check_node_key(Some("a key of nodes")), NodeKeyCheck::Right);
+            assert!(case.here.changed_access().is_some(), "the others get the new token");
+        }
     }
 
     /// A crash may come after any of these steps: each leaves one file.

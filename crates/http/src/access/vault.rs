@@ -158,8 +158,8 @@ impl Vault {
                     secrets.node_key_sha256 = before.node_key_sha256;
                     secrets.shared = before.shared;
                 }
-                Ok(None) => {}
-                Err(_) => secrets.shared = Some(String::new()),
+                // What main servers share is not to undo the new token.
+                Ok(None) | Err(_) => secrets.shared = Some(String::new()),
             }
             self.save(&secrets)?;
             Ok(NewCredentials { token, key_kept })

@@ -98,7 +98,8 @@ struct NodeDelivery {
 }
 
 impl CastDelivery {
-    fn new(states: Vec<(String, DeliveryState)>) -> Self {
+    /// Lists at most so many nodes of each state.
+    fn new(states: Vec<(String, DeliveryState)>, most: usize) -> Self {
         let count = |wanted| states.iter().filter(|(_, state)| *state == wanted).count();
         Self {
             pending: count(DeliveryState::Pending),
@@ -106,10 +107,17 @@ impl CastDelivery {
             received: count(DeliveryState::Received) + count(DeliveryState::Read),
             read: count(DeliveryState::Read),
             missed: count(DeliveryState::Missed),
-            nodes: states
-                .into_iter()
-                .map(|(node_id, state)| NodeDelivery { node_id, state })
-                .collect(),
+            nodes: [
+                DeliveryState::Pending,
+                DeliveryState::Sent,
+                DeliveryState::Received,
+                DeliveryState::Read,
+                DeliveryState::Missed,
+            ]
+            .into_iter()
+            .flat_map(|wanted| states.iter().filter(move |(_, state)| *state == wanted).take(most))
+            .map(|(node_id, state)| NodeDelivery { node_id: node_id.clone(), state: *state })
+            .collect(),
         }
     }
 }
@@ -206,6 +214,9 @@ pub(crate) async fn list(
             "limit 应为 1 到 {MAX_LIMIT} / limit must be from 1 to {MAX_LIMIT}"
         )));
     }
+    if [&asked.topic, &asked.search].iter().any(|text| text.contains('\0')) {
+        return Err(RequestError::invalid("不能含有 NUL / NUL is not allowed"));
+    }
     let before = asked.before.map(|text| {
         CastId::parse(&text)
             .map(|id| id.seq)
@@ -223,11 +234,21 @@ pub(crate) async fn list(
     Ok(WrittenJson::new(&CastPage { casts, next }))
 }
 
-pub(crate) async fn show(State(server): Shared, id: CastId) -> Result<WrittenJson, RequestError> {
+#[derive(Deserialize)]
+pub(crate) struct DeliveryQuery {
+    nodes: Option<usize>,
+}
+
+pub(crate) async fn show(
+    State(server): Shared,
+    ApiQuery(asked): ApiQuery<DeliveryQuery>,
+    id: CastId,
+) -> Result<WrittenJson, RequestError> {
     let cast = server.cast(&id).await?;
     let states = server.cast_deliveries(&cast).await?;
     let view = CastView::new(&cast, UnixMillis::now());
-    Ok(WrittenJson::new(&CastView { delivery: Some(CastDelivery::new(states)), ..view }))
+    let delivery = CastDelivery::new(states, asked.nodes.unwrap_or(usize::MAX));
+    Ok(WrittenJson::new(&CastView { delivery: Some(delivery), ..view }))
 }
 
 pub(crate) async fn cancel(State(server): Shared, id: CastId) -> Result<WrittenJson, RequestError> {

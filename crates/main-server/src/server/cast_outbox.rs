@@ -119,8 +119,15 @@ impl CastOutbox {
     pub(crate) fn begin(&self, streams: Option<CastStreams>, head: i64) {
         let mut queue = self.queue();
         let before = queue.tail.take();
-        if before.as_ref().is_some_and(|tail| tail.head() > head) {
-            self.cursors().set_back(head);
+        if let Some(tail) = &before {
+            // What came after it under the name of before is not in this sequence.
+            let common = match &streams {
+                Some(new) => new.resolve(tail.streams().current(), tail.head()).unwrap_or(0),
+                None => tail.head(),
+            };
+            if common.min(head) < tail.head() {
+                self.cursors().set_back(common.min(head));
+            }
         }
         let known = || before.map(|tail| tail.streams().clone()).unwrap_or_default();
         queue.tail = Some(CastTail::new(streams.unwrap_or_else(known), head));
@@ -396,5 +403,27 @@ impl Server {
             (node, state)
         };
         Ok(nodes.into_iter().zip(unsaved).map(state).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn nobody_has_what_came_after_a_sequence_was_set_back_however_far_it_is_again() {
+        let outbox = CastOutbox::new(CastSubscribers::default());
+        outbox.begin(Some(CastStreams::new("a".into(), HashMap::new())), 100);
+        outbox.cursors().note_received("n", 100);
+        // Set back to 50; others have saved more since then.
+        let streams = CastStreams::new("b".into(), HashMap::from([("a".into(), 50)]));
+        outbox.begin(Some(streams), 110);
+        assert_eq!(outbox.cursors().get("n").unwrap().received, 50);
+        outbox.cursors().note_received("n", 110);
+        let streams = CastStreams::new("c".into(), HashMap::from([("b".into(), 200)]));
+        outbox.begin(Some(streams), 300);
+        assert_eq!(outbox.cursors().get("n").unwrap().received, 110, "another name alone");
     }
 }

@@ -88,7 +88,12 @@ impl Server {
             // Where the disk is full, for example: what was changed before is shared all the same.
             debug!("credentials that another main server changed are not used yet: {cause}");
         }
-        self.access.vault().changed_access()
+        let vault = self.access.vault();
+        match self.shared_access().is_some() {
+            true => vault.changed_access(),
+            // Nobody has shared any in this database, whatever the file was shared in before.
+            false => vault.text().map(|text| ChangedAccess { base: None, text }),
+        }
     }
 
     /// Notes when the meetings that wait to be announced were first seen.

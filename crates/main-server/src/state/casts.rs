@@ -144,11 +144,16 @@ impl KeptCast {
     }
 }
 
+/// The longest name of a sequence.
+const MAX_STREAM: usize = 64;
+
 impl CastId {
     /// None if nothing can have this id.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (stream, seq) = text.rsplit_once('-')?;
-        let seq = seq.parse().ok().filter(|seq| *seq > 0 && !stream.is_empty())?;
+        let is_name = (1..=MAX_STREAM).contains(&stream.len())
+            && stream.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let seq = seq.parse().ok().filter(|seq| *seq > 0 && is_name)?;
         Some(Self { stream: stream.into(), seq })
     }
 }

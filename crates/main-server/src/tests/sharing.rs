@@ -17,7 +17,10 @@ async fn fleet(postgres: &TestPostgres) -> [TestMaster; 2] {
 }
 
 async fn on(location: &StateLocation) -> TestMaster {
-    let folder = tempfile::tempdir().unwrap();
+    in_folder_on(tempfile::tempdir().unwrap(), location).await
+}
+
+async fn in_folder_on(folder: TempDir, location: &StateLocation) -> TestMaster {
     let options = MasterOptions { state: location.clone(), ..options(&folder, LONG) };
     TestMaster::with_options(folder, options).await
 }
@@ -163,6 +166,28 @@ async fn operators_log_in_at_either_by_the_same_credentials() {
     assert_eq!(third.master.first_code(), None);
     let vault = Vault::at(crate::vault_path(&third.folder.path().join("data")));
     assert!(tasks::blocking(move || vault.log_in(&token)).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_moves_to_another_database_brings_its_credentials() {
+    let postgres = TestPostgres::start().await;
+    let first = on(&postgres.database("first").await).await;
+    let vault =
+        |master: &TestMaster| Vault::at(crate::vault_path(&master.folder.path().join("data")));
+    let token = blocking_at(&vault(&first), |vault| vault.replace_token().unwrap().token).await;
+    // What is shared lies in the file now.
+    until("it is shared", async || {
+        blocking_at(&vault(&first), |v| v.changed_access().is_none().then_some(())).await
+    })
+    .await;
+    let second = postgres.database("second").await;
+    let moved = in_folder_on(first.stopped().await, &second).await;
+    let saved = async || moved.master.server.state().access;
+    until("the other database has it", async || saved().await).await;
+    let joined = on(&second).await;
+    let vault = vault(&joined);
+    let logged_in = blocking_at(&vault, move |vault| vault.log_in(&token).unwrap()).await;
+    assert!(logged_in.is_some());
 }
 
 async fn blocking_at<T: Send + 'static>(

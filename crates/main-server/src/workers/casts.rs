@@ -42,8 +42,14 @@ pub(crate) async fn save_casts(
     mut queue: mpsc::Receiver<PendingCasts>,
     stop: CancellationToken,
 ) {
-    let mut writer =
-        CastWriter { server, repository, changes: 0, has_more_to_remove: false, fault: None };
+    let mut writer = CastWriter {
+        server,
+        repository,
+        changes: 0,
+        has_more_to_remove: false,
+        is_behind: false,
+        fault: None,
+    };
     let server = writer.server.clone();
     let every = |interval| {
         let mut ticks = tokio::time::interval(interval);
@@ -54,7 +60,8 @@ pub(crate) async fn save_casts(
         (every(SWEEP_EVERY), every(FOLLOW_EVERY), every(NOTE_EVERY));
     loop {
         // Before the first look nobody knows where the sequence is.
-        let may_follow = server.unshared.is_some() || server.cast_outbox.head().is_none();
+        let may_follow =
+            server.unshared.is_some() || writer.is_behind || server.cast_outbox.head().is_none();
         tokio::select! {
             () = stop.cancelled() => break,
             pending = queue.recv() => match pending {
@@ -82,6 +89,8 @@ struct CastWriter {
     /// The number of the last cancellation that is known here.
     changes: i64,
     has_more_to_remove: bool,
+    /// True while casts that were saved may not be in the outbox.
+    is_behind: bool,
     /// The last error, while nothing is tried after it.
     fault: Option<(Arc<StateError>, Instant)>,
 }
@@ -171,11 +180,20 @@ impl CastWriter {
 
     /// Has nodes get casts of other main servers, and none that those cancelled.
     async fn follow(&mut self) {
+        self.is_behind = true;
         while self.refusal().is_none() {
             let outbox = &self.server.cast_outbox;
             let (claimed, known) = (outbox.take_claim(), outbox.head());
             let news = self.repository.news(known.as_ref(), self.changes).await;
-            let Ok(news) = self.noted(news) else { return };
+            let news = match news {
+                // Saving does not depend on it.
+                Err(error @ StateError::Damaged { .. }) => {
+                    debug!("casts can't be read for nodes that wait: {error}");
+                    return;
+                }
+                news => self.noted(news),
+            };
+            let Ok(news) = news else { return };
             let CastNews { streams, head, changes, casts, cancelled } = news;
             let after = known.map_or(0, |(_, after)| after);
             let outbox = &self.server.cast_outbox;
@@ -194,18 +212,19 @@ impl CastWriter {
             };
             if !goes_on || head - after > MAX_FOLLOWED {
                 outbox.begin(streams, head);
+                self.is_behind = false;
                 return;
             }
             let new = casts.iter().map(|(cast, to)| DeliverableCast::new(cast, to.clone()));
             outbox.push(new.collect());
             cancelled.iter().for_each(|seq| outbox.cancel(*seq));
             let now = outbox.head().map_or(head, |(_, now)| now);
-            if now >= head {
-                return;
-            }
-            if now == after {
+            if now == after && now < head {
                 // The next ones were removed already: nodes read the database.
                 outbox.begin(None, head);
+            }
+            if now >= head || now == after {
+                self.is_behind = false;
                 return;
             }
         }

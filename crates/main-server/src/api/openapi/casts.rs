@@ -135,7 +135,14 @@ pub(super) fn operations() -> Vec<Operation> {
         .query("topic", json!({"type": "string"}), "Those of this topic.")
         .refuses(400, "A value that is not allowed.")
         .refuses(503, "Too many programs follow them."),
-        one(Method::GET, "A cast").refuses(503, "The database does not answer."),
+        one(Method::GET, "A cast")
+            .query(
+                "nodes",
+                json!({"type": "integer", "minimum": 0}),
+                "The most nodes that are listed of each state; all if absent.",
+            )
+            .refuses(400, "A value that is not allowed.")
+            .refuses(503, "The database does not answer."),
         one(Method::DELETE, "Cancel a cast")
             .careful()
             .text("Nodes that do not have it yet will not get it.")
