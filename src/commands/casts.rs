@@ -197,7 +197,7 @@ async fn latest(
 async fn follow(api: &ApiClient, args: &CastsCommandArgs, language: Language) -> Result<()> {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut followed = FollowedCasts::default();
+    let mut followed = MessageFeed::default();
     let mut is_first = true;
     loop {
         looks.tick().await;
@@ -224,9 +224,9 @@ async fn follow(api: &ApiClient, args: &CastsCommandArgs, language: Language) ->
 /// The messages that were told, the oldest first: those that may still change, and the last
 /// ones.
 #[derive(Default)]
-struct FollowedCasts(Vec<Value>);
+struct MessageFeed(Vec<Value>);
 
-impl FollowedCasts {
+impl MessageFeed {
     /// Returns those that are new, or further on their way than when they were told.
     async fn changed(
         &mut self,

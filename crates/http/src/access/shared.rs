@@ -41,6 +41,20 @@ impl Vault {
         is_changed.then_some(ChangedAccess { base, text })
     }
 
+    /// The file's content, to be shared where nobody has shared any. What is changed from now
+    /// on, before it is shared, is a change of it.
+    pub fn first_access(&self) -> Option<ChangedAccess> {
+        let text = self.with_lock(|| {
+            let Some(secrets) = self.read()? else { return Ok(None) };
+            let text = secrets.without_shared().to_text();
+            if secrets.shared.as_ref() != Some(&text) {
+                self.save(&AccessSecrets { shared: Some(text.clone()), ..secrets })?;
+            }
+            Ok(Some(text))
+        });
+        text.ok().flatten().map(|text| ChangedAccess { base: None, text })
+    }
+
     fn take_shared(
         &self,
         shared: &str,
@@ -128,6 +142,18 @@ mod tests {
         case.start();
         assert!(case.here.log_in(&token).unwrap().is_some(), "a new token is not undone");
         assert_eq!(case.here.check_node_key(Some("another key")), NodeKeyCheck::Right);
+    }
+
+    #[test]
+    fn a_token_that_is_made_while_the_first_one_is_being_shared_counts() {
+        let case = Case::new();
+        let first = case.there.first_access().unwrap();
+        assert!(first.base.is_none() && case.there.changed_access().is_none());
+        let token = case.there.replace_token().unwrap().token;
+        // Only now is the first one saved.
+        case.there.merge_shared(&first.text).unwrap();
+        assert!(case.there.log_in(&token).unwrap().is_some());
+        assert_eq!(case.there.changed_access().unwrap().base, Some(first.text));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Server {
         match self.shared_access().is_some() {
             true => vault.changed_access(),
             // Nobody has shared any in this database, whatever the file was shared in before.
-            false => vault.text().map(|text| ChangedAccess { base: None, text }),
+            false => vault.first_access(),
         }
     }
 
