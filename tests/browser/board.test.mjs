@@ -36,7 +36,7 @@ test("the board says who is ready and why others are not, and is green only when
   await row.locator("[data-action=nodes]").click();
   for (const [id, state] of [["1-Hall", "ready"], ["2-Yard", "pulling"], ["3-Attic", "failing"]]) await untilCell(page, id, state);
   assert.match(await cell(page, "3-Attic").innerText(), /failing · there is not enough room: the disk is full/);
-  assert.match(await cell(page, "2-Yard").innerText(), /37 %/);
+  assert.match(await cell(page, "2-Yard").innerText(), /37 % · about 30 secs left/);
   assert.deepEqual(await row.locator("h3").allInnerTexts().then((all) => all.map((text) => text.replace(/\s+/g, " "))),
     ["North 0 of 2 ready", "South 1 of 1 ready"]);
   await assertAccessible(page);

@@ -244,6 +244,21 @@ test("packages that spread are shown as trees, and one can be spread before its 
   await stage.look(page, "main server, a package spreads");
 });
 
+test("downloads are shown with what has become of them at the nodes", async (stage) => {
+  const main = await stage.main();
+  const nodes = await stage.fakeNodes(main);
+  await nodes.beat("old", { downloads: 2 });
+  const page = await openMain(stage, main, { view: "traffic", locale: "en-US" });
+  await untilFact(page, "at_nodes", "2");
+  await untilFact(page, "completed", "–");
+  await nodes.beat("hall", { downloads: 3, ended: { completed: 480, broken_off: 7 } });
+  await nodes.beat("yard", { ended: { completed: 7, broken_off: 0 } });
+  for (const [name, text] of [["at_nodes", "5"], ["completed", "487"], ["broken_off", "7"]]) await untilFact(page, name, text);
+  await panel.go(page, "nodes");
+  await nodeRow(page, "hall").locator("[data-action=details]").click();
+  await untilFact(nodeRow(page, "hall"), "results", "480 completed, 7 broken off (since it was started)");
+});
+
 test("downloads are shown where they went: from here, or by which node", async (stage) => {
   const main = await stage.main();
   await main.activate("m1", "Board", PACKAGE);

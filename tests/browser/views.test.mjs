@@ -42,6 +42,10 @@ test("a node that can't pull stands first with the reason, and is found by filte
   assert.deepEqual((await shown(page)).slice(5, 8), ["node-11", "node-2", "node-4"], "by site");
   const { height } = await nodeRow(page, "node-12").boundingBox();
   assert.ok(height < 80, `${height} px for a node`);
+  await fetch(main.url("/api/v1/fleet/nodes/node-3"), {
+    method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name: "Great Hall" }),
+  });
+  await page.locator("#health").getByText("Great Hall").waitFor();
   await page.locator(".view-head").getByText("Node key").click();
   assert.equal(await page.evaluate(() => document.activeElement.id), "key-make");
   await assertAccessible(page);

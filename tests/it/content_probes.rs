@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    TestMaster, TestNode,
+    TestMaster, TestNode, client,
     metrics::{Metrics, until_metrics},
     old_node::OldNode,
     until, zip_of,
@@ -99,4 +99,15 @@ async fn a_node_of_ours_is_asked_for_a_part_and_found_to_be_right() {
     assert_eq!(metrics.get("edge_mirror_master_wrong_packages"), 0.0);
     assert!(master.redirect("m").await.unwrap().starts_with(&node.url("")));
     assert_eq!(node.meeting("m").await["downloads"], 0, "it is no client's");
+    let ended = async || master.json("/api/v1/overview").await["nodes"][0]["ended"].clone();
+    until("the node's totals", async || {
+        (ended().await == json!({"completed": 0, "broken_off": 0})).then_some(())
+    })
+    .await;
+    let url = node.url("/api/v1/meetings/m/download-package");
+    client().get(url).send().await.unwrap().bytes().await.unwrap();
+    until("the download among the totals", async || {
+        (ended().await == json!({"completed": 1, "broken_off": 0})).then_some(())
+    })
+    .await;
 }

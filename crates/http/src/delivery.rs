@@ -34,6 +34,7 @@ use edge_mirror_base::{
     pacer::Pacer,
 };
 use edge_mirror_protocol::{
+    DownloadTotals,
     extension::PROBE_HEADER,
     package::{LATEST_S, Manifest, percent_encoded},
 };
@@ -108,6 +109,13 @@ impl Traffic {
         self.served_bytes.add(bytes);
     }
 
+    /// Returns how many clients' downloads have ended, and how.
+    pub fn totals(&self) -> DownloadTotals {
+        let [completed, broken_off] =
+            [DownloadEnd::Whole, DownloadEnd::BrokenOff].map(|end| self.ended.counter(end).get());
+        DownloadTotals { completed, broken_off }
+    }
+
     /// Goes on counting where the process before this one stopped.
     pub fn continue_from(&self, served_bytes: u64) {
         self.served_bytes.add(served_bytes);
@@ -162,9 +170,10 @@ pub fn respond<E>(
     adjust(&mut headers, status, part.as_ref(), manifest.size_bytes);
     let body = match part {
         Some(range) if method == Method::GET => {
-            let under_way = ActiveDownload::begin(permit()?, range.end - range.start);
             let is_probe =
                 status == StatusCode::PARTIAL_CONTENT && asked.contains_key(PROBE_HEADER);
+            let mut under_way = ActiveDownload::begin(permit()?, range.end - range.start);
+            under_way.is_probe = is_probe;
             if !is_probe {
                 under_way.permit.traffic.note_served(&stored);
             }
@@ -269,11 +278,19 @@ struct ActiveDownload {
     began: Instant,
     left_bytes: u64,
     share: BandwidthShare,
+    /// Of the main server, which compares a part of the package: no client's download.
+    is_probe: bool,
 }
 
 impl ActiveDownload {
     fn begin(permit: DownloadPermit, bytes: u64) -> Self {
-        Self { permit, began: Instant::now(), left_bytes: bytes, share: BandwidthShare::default() }
+        Self {
+            permit,
+            began: Instant::now(),
+            left_bytes: bytes,
+            share: BandwidthShare::default(),
+            is_probe: false,
+        }
     }
 
     /// Returns how many of the `wanted` bytes `serve.bandwidth` allows now.
@@ -296,6 +313,9 @@ impl ActiveDownload {
 
 impl Drop for ActiveDownload {
     fn drop(&mut self) {
+        if self.is_probe {
+            return;
+        }
         let traffic = &self.permit.traffic;
         traffic.ended.inc(if self.left_bytes == 0 {
             DownloadEnd::Whole

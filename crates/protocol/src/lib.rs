@@ -159,6 +159,19 @@ pub struct NodeReport {
     /// It takes files that operators send.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takes_files: bool,
+    /// None from a version that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<DownloadTotals>,
+}
+
+/// Downloads that have ended since the node was started, whole packages or parts of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct DownloadTotals {
+    /// Their last byte was given to the network.
+    pub completed: u64,
+    /// The client left, or the package could not be read.
+    pub broken_off: u64,
 }
 
 /// Load of a node's machine, in percent.
@@ -689,6 +702,7 @@ mod tests {
                     failed_pulls: Vec::new(),
                     load: None,
                     takes_files: false,
+                    ended: None,
                 }),
             }
         };

@@ -26,8 +26,8 @@ export class FakeNodes {
     return nodes;
   }
 
-  /** A heartbeat: `has` are packages by id, `pulls` and `failed` as nodes report them. */
-  async beat(node_id, { site = "", has = {}, pulls = [], failed = [] } = {}) {
+  /** A heartbeat: `has` are packages by id, the rest is as nodes report it. */
+  async beat(node_id, { site = "", has = {}, pulls = [], failed = [], downloads = 0, ended } = {}) {
     if (!this.#saidBy.has(node_id)) {
       const n = this.#saidBy.size + 2;
       this.#ids.set(`127.0.${n >> 8}.${n & 255}`, node_id);
@@ -37,7 +37,7 @@ export class FakeNodes {
     const relay = { address: `${host}:${this.#server.address().port}`, site, max_children: 4 };
     const said = {
       node_id, address: relay.address, status: "online", active_meetings: [], synced_meetings: Object.keys(has),
-      mirror: { version: "1", downloads: 0, free_bytes: 1, packages, pulls, relay, failed_pulls: failed },
+      mirror: { version: "1", downloads, ended, free_bytes: 1, packages, pulls, relay, failed_pulls: failed },
     };
     this.#saidBy.set(node_id, said);
     await this.#send(said);

@@ -1,7 +1,7 @@
 // The nodes of one meeting on the board, by site: two hundred fit on one screen.
 
 import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
-import { ago } from "../format.js";
+import { ago, timeLeft } from "../format.js";
 import { t } from "../i18n.js";
 import { icon, setIcon } from "../icons.js";
 import { filterChips } from "../parts.js";
@@ -22,9 +22,11 @@ const LOOKS = {
 const FILTERS = {
   all: () => true,
   lacking: ({ state }) => state !== "ready",
-  failing: ({ state }) => state === "failing" || state === "unreachable",
+  failing: ({ state }) => ["failing", "unreachable", "away"].includes(state),
   away: ({ state }) => state === "away",
 };
+// So few that there is room for the time left, too.
+const ROOMY = 60;
 const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
 const ORDERS = {
   state: (a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state) || byName(a, b),
@@ -64,7 +66,8 @@ export function boardNodes(live) {
     const groups = new Map();
     for (const node of wanted) groups.set(node.site, [...(groups.get(node.site) ?? []), node]);
     const named = [...groups].sort(([a], [b]) => (a === "") - (b === "") || a.localeCompare(b, undefined, { numeric: true }));
-    showSites(named.map(([site, nodes]) => ({ site, nodes, isOnly: groups.size === 1 && site === "" })));
+    const isRoomy = wanted.length <= ROOMY;
+    showSites(named.map(([site, nodes]) => ({ site, nodes: nodes.map((node) => ({ ...node, isRoomy })), isOnly: groups.size === 1 && site === "" })));
     const left = meeting.readiness.total - all.length;
     setText(rest, wanted.length === 0 ? t("board.nobody") : left > 0 ? t("relay.rest", { n: left }) : "");
   }
@@ -104,7 +107,7 @@ function nodeCell(live) {
   return {
     node,
     update(shown) {
-      const { node_id: id, name: given, state, percent, since } = shown;
+      const { node_id: id, name: given, state, percent, since, seconds_left: left, isRoomy } = shown;
       const [drawing, tone] = LOOKS[state];
       const detail = detailOf(shown);
       const words = t(`readiness.${state}`);
@@ -118,7 +121,10 @@ function nodeCell(live) {
       setIcon(drawn, drawing);
       setText(name, given);
       setText(spoken, isWide ? "" : `, ${words} `);
-      const short = state === "pulling" && percent !== null ? `${percent} %` : state === "away" ? when : "";
+      const isTimed = isRoomy && state === "pulling" && left !== null;
+      node.toggleAttribute("data-timed", isTimed);
+      const progress = percent === null ? "" : listed(`${percent} %`, isTimed && timeLeft(left));
+      const short = state === "pulling" ? progress : state === "away" ? when : "";
       setText(figure, isWide ? listed(words, detail) : short);
       setAttribute(node, "title", listed(given, given !== id && id, words, when, detail));
     },

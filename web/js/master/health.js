@@ -55,9 +55,15 @@ const VIEW_OF = {
 const linkOf = ({ code }) =>
   code in VIEW_OF ? el("a", { href: `#/${VIEW_OF[code]}` }, t(`link.${VIEW_OF[code]}`), icon("link")) : null;
 
+function named(problem, status) {
+  const { node, nodes } = problem;
+  const ids = nodes?.split(", ").map((id) => nameOf(status, id));
+  return { ...problem, node: node && nameOf(status, node), nodes: ids?.join(", ") };
+}
+
 // Nothing at all for who is not logged in.
 export function health(context) {
-  const view = healthView(context, { good: sentence, more: numbers, extra: linkOf, home: "overview" });
+  const view = healthView(context, { good: sentence, more: numbers, extra: linkOf, home: "overview", named });
   return {
     ...view,
     update(shown) {

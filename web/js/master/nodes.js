@@ -203,6 +203,7 @@ function detailsOf(node, live) {
     reason: here?.unreachable_reason ?? "–",
     version: here ? here.version ?? t("version.old") : "–",
     uptime: here ? duration(live.now() - here.last_seen + here.uptime) : "–",
+    results: here?.ended ? t("node.ended", { n: count(here.ended.completed), broken: count(here.ended.broken_off) }) : "–",
     location: known?.location || "–",
     site: siteOf(node) || "–",
     labels: known?.labels.join(", ") || "–",

@@ -9,7 +9,7 @@ import { meter } from "../meter.js";
 import { card, facts, nothing, view } from "../parts.js";
 import { nameOf } from "./health.js";
 
-const TOTALS = ["redirects", "own_downloads", "refused_downloads", "under_way", "bytes_served"];
+const TOTALS = ["redirects", "at_nodes", "completed", "broken_off", "own_downloads", "refused_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;
 // The rest is shown when it is asked for, or counted together.
 const ROWS = 15;
@@ -34,7 +34,7 @@ export function trafficView({ live }) {
     format: (value) => count(Math.round(value * 10) / 10),
     ceiling,
   });
-  const totals = facts("card totals", "total", TOTALS);
+  const totals = facts("totals", "total", TOTALS);
   const list = el("ul.shares", { id: "shares" });
   const showShares = keyedList(list, ({ key }) => key, () => shareEntry());
   const noShares = nothing("traffic");
@@ -57,7 +57,8 @@ export function trafficView({ live }) {
     if (status === null) return;
     if (event !== "status") chart.update(live.samples, live.step);
     const { traffic, nodes, recent, refused_downloads: failed, storage } = status;
-    for (const name of TOTALS) totals.show({ [name]: name === "bytes_served" ? bytes(traffic[name]) : count(traffic[name]) });
+    const counts = { ...traffic, ...atNodes(nodes) };
+    for (const name of TOTALS) totals.show({ [name]: name === "bytes_served" ? bytes(counts[name]) : count(counts[name]) });
 
     const shares = [...nodes.map(({ node_id: node, redirects: n }) => ({ node, n })), { node: null, n: traffic.own_downloads }].filter(({ n }) => n > 0);
     shares.sort((a, b) => b.n - a.n);
@@ -109,12 +110,22 @@ export function trafficView({ live }) {
   return {
     node: view("traffic",
       named("traffic.chart", chart.node),
-      totals.node,
+      el("div.card", totals.node, el("p.soft.small", t("total.what"))),
       el("div.halves",
         named("shares.title", list, noShares.node),
         card("storage-title", t("storage.name"), disk.node, diskText, path)),
       refused, named("recent.title", table, noRecent.node, more)),
     update,
+  };
+}
+
+// What nodes say of their downloads; "–" where none of them does.
+function atNodes(nodes) {
+  const told = nodes.map(({ ended }) => ended).filter(Boolean);
+  const sum = (name) => (told.length === 0 ? null : told.reduce((total, ended) => total + ended[name], 0));
+  return {
+    at_nodes: nodes.reduce((total, { downloads }) => total + downloads, 0),
+    completed: sum("completed"), broken_off: sum("broken_off"),
   };
 }
 

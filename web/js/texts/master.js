@@ -6,7 +6,7 @@ import { listed, s } from "./shared.js";
 export default {
   brand: ["主控服务器", "Main server"],
   "away.name": ["主控服务器没有响应，正在自动重新连接。", "The main server is not responding. Reconnecting automatically."],
-  "error.gone": ["主控服务器没有响应，操作没有完成。请稍后再试。", "The main server did not respond, and nothing was changed. Try again in a moment."],
+  "error.gone": ["主控服务器没有响应，操作可能没有完成。请稍后核对并重试。", "The main server did not respond, so the change may not have been made. Check in a moment, and try again."],
   login: {
     why: ["登录后可以创建和管理会议、上传会议包、查看节点。", "Log in to create and run meetings, upload packages and manage the nodes."],
     where: ["没有令牌？在运行主控服务器的机器上执行下面的命令，其中 DIR 换成数据文件夹：", "No token at hand? On the main server's machine, run this, with its data folder in place of DIR:"],
@@ -179,7 +179,7 @@ export default {
     own: ["另有 {n} 次由本机提供", "{n} more from the main server"],
     failed: ["{n} 次失败", "{n} failed"],
   },
-  "address.own": ["这台机器在网络上的地址，端口 {port}", "this machine's network address, port {port}"],
+  "address.own": ["这台机器在网络上的地址（用 hostname -I 查看），端口 {port}", "this machine's network address (hostname -I prints it), port {port}"],
   about: ["本主控服务器", "This main server"],
   option: {
     name: ["选项", "Option"],
@@ -218,6 +218,7 @@ export default {
     labels: ["标签", "Labels"],
     share: ["权重和优先级", "Weight and priority"],
     first_seen: ["首次注册", "First seen"],
+    results: ["下载结果", "Its downloads"],
   },
   first: {
     name: ["第一次使用", "Getting started"],
@@ -450,6 +451,7 @@ export default {
     "edit.yes": ["保存", "Save"],
     "edit.done": ["已保存。", "Saved."],
     share: ["{weight}，{priority}", "{weight}, {priority}"],
+    ended: ["完成 {n} 个，中断 {broken} 个（自节点启动）", "{n} completed, {broken} broken off (since it was started)"],
     remove: ["移除", "Remove"],
     "remove.title": ["移除节点？", "Remove the node?"],
     "remove.what": ["它的名称和记录会被删除。如果它还在运行，会作为新节点重新出现。", "Its name and history are deleted. If it is still running, it appears again as a new node."],
@@ -579,6 +581,10 @@ export default {
   },
   total: {
     redirects: ["引导到节点的下载", "Downloads sent to nodes"],
+    at_nodes: ["节点正在发送", "Being sent from nodes"],
+    completed: ["在节点上完成", "Completed at nodes"],
+    broken_off: ["在节点上中断", "Broken off at nodes"],
+    what: ["节点上的数字由在线的节点上报，自各节点启动时算起；断点续传的下载每段计一次。", "Figures of nodes are reported by those that are online, since each was started. A download that is resumed counts once for each part."],
     own_downloads: ["由本机提供的下载", "Downloads served from here"],
     refused_downloads: ["失败的下载", "Failed downloads"],
     under_way: ["本机正在发送", "Being sent from here"],

@@ -13,8 +13,9 @@ const SHOWN = 3;
 
 // `good(status)`: the sentence without problems. `more(status)`: numbers beside
 // it, not read aloud. `extra(problem)`: what stands below it, or null. `home`:
-// id of the view with the problems in full.
-export function healthView({ live }, { good, more, home, extra }) {
+// id of the view with the problems in full. `named(problem, status)`: the same with names
+// for ids.
+export function healthView({ live }, { good, more, home, extra, named = (problem) => problem }) {
   const drawn = icon("wait");
   const sentence = el("p", { id: "health", role: "status" }, t("health.loading"));
   const numbers = el("p.soft.small", { id: "health-more" });
@@ -23,7 +24,11 @@ export function healthView({ live }, { good, more, home, extra }) {
   let most = SHOWN;
   const rest = el("button.button.quiet", { id: "more-problems", onclick: showAll });
   const summary = el("div.health", { "data-tone": "none" }, drawn, el("div.health-words", sentence, numbers), lead);
-  const show = keyedList(list, keyOf, () => problemEntry(live, extra));
+  const show = keyedList(list, keyOf, () => problemEntry(live, extra, say));
+
+  function say(problem) {
+    return whatIsWrong(named(problem, live.status), live.now());
+  }
 
   function update(view) {
     const { status } = live;
@@ -36,7 +41,7 @@ export function healthView({ live }, { good, more, home, extra }) {
     setIcon(drawn, look);
     setAttribute(summary, "data-tone", ["wait", "stopped"].includes(look) ? "none" : look);
     const others = problems.length > 1 ? t("health.others", { n: problems.length - 1 }) : "";
-    const current = worst ? whatIsWrong(worst, live.now()) + others : good(status);
+    const current = worst ? say(worst) + others : good(status);
     setText(sentence, stale ? t("health.away") : current);
     setText(numbers, stale ? "" : more(status));
     setHidden(list, view !== home || problems.length === 0);
@@ -64,7 +69,7 @@ export function healthView({ live }, { good, more, home, extra }) {
 
 const keyOf = ({ code, meeting = "", node = "" }) => `${code} ${meeting} ${node}`;
 
-function problemEntry(live, extra) {
+function problemEntry(live, extra, say) {
   const drawn = icon("warning");
   const what = el("strong");
   const advice = el("p");
@@ -88,7 +93,7 @@ function problemEntry(live, extra) {
       setAttribute(node, "data-problem", problem.code);
       setAttribute(node, "data-tone", problem.severity);
       setIcon(drawn, problem.severity);
-      setText(what, whatIsWrong(problem, live.now()));
+      setText(what, say(problem));
       setText(advice, whatToDo(problem));
       setHidden(details, !problem.text);
       setText(technical, problem.text ?? "");

@@ -185,6 +185,7 @@ fn read_heartbeat(
         client: caller.client,
         status: truncate(status),
         downloads: mirror.as_ref().map_or(0, |mirror| mirror.downloads),
+        ended: mirror.as_ref().and_then(|mirror| mirror.ended),
         version: mirror.as_ref().map(|mirror| truncate(mirror.version.clone())),
         takes_files: mirror.as_ref().is_some_and(|mirror| mirror.takes_files),
         percent: load.map_or(0, |load| load.busiest()),

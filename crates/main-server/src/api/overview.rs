@@ -15,7 +15,7 @@ use edge_mirror_http::wire::{
     problem::{Problem, certificate_problems, connection_limits},
     snapshot::{ItemWriter, ListField, Snapshot},
 };
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_protocol::{DownloadTotals, package::PackageId};
 use serde::Serialize;
 use serde_json::json;
 
@@ -62,6 +62,8 @@ struct ShownNode<'a> {
     /// It has other bytes than this main server, and gets no tablets for them.
     wrong_packages: Vec<&'a PackageId>,
     redirects: u64,
+    /// Of its downloads; null if it does not say.
+    ended: Option<DownloadTotals>,
     /// Where it is, as an operator says, or else the node; may be empty.
     site: &'a str,
 }
@@ -257,6 +259,7 @@ fn shown_node<'a>(
         packages,
         wrong_packages: wrong.map(|(id, _)| id).collect(),
         redirects: log.redirects_to(node_id),
+        ended: node.ended,
         site: node.site(),
     }
 }

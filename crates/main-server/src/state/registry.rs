@@ -24,7 +24,7 @@ use std::{
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
-    FailedPull,
+    DownloadTotals, FailedPull,
     package::{PackageId, Sha256},
     relay::{PullReport, RelayReport},
 };
@@ -79,6 +79,7 @@ pub(crate) struct HeartbeatReport {
     pub active: Vec<PackageId>,
     pub report: HeldPackagesReport,
     pub downloads: u64,
+    pub ended: Option<DownloadTotals>,
     pub version: Option<String>,
     pub(crate) takes_files: bool,
     /// The busiest of CPU, memory and uplink.
@@ -180,6 +181,7 @@ impl NodeRegistry {
             node.status = beat.status;
             node.active = beat.active;
             node.downloads = beat.downloads;
+            node.ended = beat.ended;
             node.version = beat.version;
             node.takes_files = beat.takes_files;
             node.percent = beat.percent;
@@ -426,6 +428,7 @@ mod tests {
             active: vec![],
             report: HeldPackagesReport::Digests(packages),
             downloads,
+            ended: None,
             version: None,
             takes_files: false,
             percent: 0,

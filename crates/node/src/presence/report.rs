@@ -64,6 +64,7 @@ impl PresenceWorker {
                 pulls: pull_reports(pulls),
                 load: self.load_report(config),
                 takes_files: config.dispatch.enabled,
+                ended: Some(self.traffic.totals()),
             }),
         }
     }

@@ -54,6 +54,7 @@ fn heard(registry: &mut NodeRegistry, node_id: &str, said: &Said, now: f64) {
         active: vec![],
         report: HeldPackagesReport::Digests(said.has.iter().map(|n| (m(), digest(*n))).collect()),
         downloads: 0,
+        ended: None,
         version: None,
         takes_files: false,
         percent: 0,

@@ -173,6 +173,7 @@ mod tests {
             active: vec![],
             report: HeldPackagesReport::Digests(vec![(m(), sha256(version))]),
             downloads: 0,
+            ended: None,
             version: None,
             takes_files: false,
             percent,

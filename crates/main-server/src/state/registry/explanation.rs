@@ -160,6 +160,7 @@ mod tests {
             active: vec![],
             report: HeldPackagesReport::Digests(packages),
             downloads: 3,
+            ended: None,
             version: None,
             takes_files: false,
             percent,

@@ -375,6 +375,7 @@ mod tests {
                         active: vec![],
                         report: HeldPackagesReport::Digests(vec![(m(), digest())]),
                         downloads: 0,
+                        ended: None,
                         version: None,
                         takes_files: false,
                         percent: 0,

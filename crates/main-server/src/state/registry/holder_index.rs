@@ -236,6 +236,7 @@ mod tests {
             active: vec![],
             report: HeldPackagesReport::Digests(held.collect()),
             downloads: 0,
+            ended: None,
             version: None,
             takes_files: false,
             percent: if is_busy { 95 } else { 5 },

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_protocol::{
-    FailedPull,
+    DownloadTotals, FailedPull,
     package::{PackageId, Sha256},
     relay::{PullReport, RelayReport},
 };
@@ -31,6 +31,8 @@ pub(crate) struct RegisteredNode {
     pub(crate) heard_at: UnixMillis,
     pub active: Vec<PackageId>,
     pub downloads: u64,
+    /// None if it does not say.
+    pub(crate) ended: Option<DownloadTotals>,
     pub version: Option<String>,
     pub(super) takes_files: bool,
     /// The busiest of CPU, memory and uplink, as it reports them.
@@ -85,6 +87,7 @@ impl RegisteredNode {
             heard_at: now,
             active: Vec::new(),
             downloads: 0,
+            ended: None,
             version: None,
             takes_files: false,
             percent: 0,

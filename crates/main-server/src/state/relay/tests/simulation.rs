@@ -652,6 +652,7 @@ impl Simulation {
             active: vec![],
             report: HeldPackagesReport::Digests(has_it.into_iter().collect()),
             downloads: 0,
+            ended: None,
             version: None,
             takes_files: false,
             percent: 0,
