@@ -28,6 +28,11 @@ async fn until_probed(master: &TestMaster, outcome: &str) -> Metrics {
     until_metrics(&master.url(""), &sample, |metrics| metrics.get(&sample) >= 1.0).await
 }
 
+/// The totals that the only node tells.
+async fn ended(master: &TestMaster) -> Value {
+    master.json("/api/v1/overview").await["nodes"][0]["ended"].clone()
+}
+
 async fn problem(master: &TestMaster) -> Option<Value> {
     let overview = master.json("/api/v1/overview").await;
     let problems = overview["problems"].as_array().unwrap();
@@ -99,15 +104,19 @@ async fn a_node_of_ours_is_asked_for_a_part_and_found_to_be_right() {
     assert_eq!(metrics.get("edge_mirror_master_wrong_packages"), 0.0);
     assert!(master.redirect("m").await.unwrap().starts_with(&node.url("")));
     assert_eq!(node.meeting("m").await["downloads"], 0, "it is no client's");
-    let ended = async || master.json("/api/v1/overview").await["nodes"][0]["ended"].clone();
-    until("the node's totals", async || {
-        (ended().await == json!({"completed": 0, "broken_off": 0})).then_some(())
-    })
-    .await;
+    let metrics = Metrics::of(&node.url("")).await;
+    assert_eq!(metrics.get("edge_mirror_downloads_total{outcome=\"completed\"}"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_tells_how_its_downloads_ended() {
+    let master = TestMaster::build().start().await;
+    master.begin_with("m", &zip_of("papers")).await;
+    let node = TestNode::of(&master.authority()).start().await;
+    master.until_held_by("m", &["node-test"]).await;
     let url = node.url("/api/v1/meetings/m/download-package");
     client().get(url).send().await.unwrap().bytes().await.unwrap();
-    until("the download among the totals", async || {
-        (ended().await == json!({"completed": 1, "broken_off": 0})).then_some(())
-    })
-    .await;
+    let told = json!({"completed": 1, "broken_off": 0});
+    until("the download among the totals", async || (ended(&master).await == told).then_some(()))
+        .await;
 }

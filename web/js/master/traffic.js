@@ -4,10 +4,13 @@
 import { timeChart } from "../chart.js";
 import { el, foreign, keyedList, setChildren, setHidden, setText } from "../dom.js";
 import { bytes, clock, count, dateTime, percent } from "../format.js";
-import { t } from "../i18n.js";
+import { addTexts, t } from "../i18n.js";
 import { meter } from "../meter.js";
 import { card, facts, nothing, view } from "../parts.js";
+import texts from "../texts/traffic.js";
 import { nameOf } from "./health.js";
+
+addTexts(texts);
 
 const TOTALS = ["redirects", "at_nodes", "completed", "broken_off", "own_downloads", "refused_downloads", "under_way", "bytes_served"];
 const LOW_DISK = 512 * 2 ** 20;

@@ -80,6 +80,7 @@ static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
         "js/texts/messages.js",
         "js/texts/node.js",
         "js/texts/shared.js",
+        "js/texts/traffic.js",
         "js/views/config.js",
         "js/views/editors.js",
         "js/views/field.js",
