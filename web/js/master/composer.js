@@ -1,6 +1,6 @@
 // The form that sends a message to nodes.
 
-import { post } from "../api.js";
+import { get, post } from "../api.js";
 import { notify, sentenceOf } from "../dialog.js";
 import { el, foreign, setAttribute, setChildren } from "../dom.js";
 import { t } from "../i18n.js";
@@ -9,7 +9,9 @@ import { button, card, complain } from "../parts.js";
 import { allNodes, siteOf } from "./health.js";
 
 export const PATH = "/api/v1/casts";
-const KINDS = ["sites", "labels", "nodes"];
+const KINDS = ["groups", "sites", "labels", "nodes"];
+// Groups are changed by API, and rarely.
+const GROUPS_MS = 30_000;
 const LIFETIMES = { hour: 3600, day: 86400, week: 7 * 86400 };
 // Made once: there may be ten thousand names.
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
@@ -41,6 +43,8 @@ export function composer(live, sent) {
   const node = card("compose-title", t("compose.title"), el("p.soft", t("compose.what")), form);
   let to = []; // { kind, name }; kind "all" alone
   let read = {}; // the lists that were read last
+  let groups = [];
+  let asked = -Infinity;
   let offered = "";
   let key = freshKey();
 
@@ -50,8 +54,17 @@ export function composer(live, sent) {
     return select;
   }
 
+  async function readGroups() {
+    asked = performance.now();
+    const answer = await get("/api/v1/groups").catch(() => null);
+    if (answer === null) return;
+    groups = answer.groups.map(({ name }) => name);
+    read = {};
+  }
+
   function namesOf(kind) {
     const { fleet } = live.status;
+    if (kind === "groups") return groups.map((name) => ({ name, shown: name }));
     if (kind === "nodes") return fleet.map(({ id, name }) => ({ name: id, shown: name && name !== id ? `${name} (${id})` : id }));
     const names = kind === "sites" ? allNodes(live.status).map(siteOf) : fleet.flatMap(({ labels }) => labels);
     return [...new Set(names)].filter(Boolean).map((name) => ({ name, shown: name }));
@@ -139,6 +152,7 @@ export function composer(live, sent) {
   return {
     node,
     update() {
+      if (performance.now() - asked > GROUPS_MS) readGroups();
       if (live.status !== null && document.activeElement !== pick) offer();
     },
   };

@@ -182,7 +182,7 @@ function messageRow(live, refresh) {
     setAttribute(node, "data-message", id);
     setAttribute(node, "data-state", kind);
     setText(body, textOf(cast.body));
-    const names = to.all ? t("compose.all") : [...to.nodes ?? [], ...to.sites ?? [], ...to.labels ?? []].join(t("board.comma"));
+    const names = to.all ? t("compose.all") : [to.nodes, to.sites, to.labels, to.groups].flatMap((names) => names ?? []).join(t("board.comma"));
     setText(about, listed(dateTime(at), topic, t("messages.to", { names }), t("messages.by", { address: by.address }),
       kind === "active" && t("messages.until", { time: moment(expires, live.now()) })));
     state.show(LOOKS[kind], t(`messages.state.${kind}`));
