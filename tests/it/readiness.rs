@@ -91,7 +91,7 @@ async fn the_command_waits_until_all_are_ready_and_says_so_by_its_exit_code() {
     main.until_reached("node-test").await;
     let (code, output, _) = ready(&main, &["m1"]);
     assert_eq!(code, Some(1));
-    assert!(output.contains("the meeting is neither started nor distributed"), "{output}");
+    assert!(output.contains("the meeting is neither running nor distributed"), "{output}");
     let master = main.authority();
     let waiting = tokio::task::spawn_blocking(move || {
         run_now(["ready", "m1", "--wait", "60s", "--json", "--master", &master])

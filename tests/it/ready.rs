@@ -255,7 +255,7 @@ async fn a_node_understands_main_servers_of_ours_old_and_new_without_another_req
         assert_eq!(main.count(Method::GET, "/uploads/packages/"), 1);
         assert_eq!(main.count(Method::GET, "package-direct"), 0);
         let poll = &main.asked("status/node")[0];
-        assert_eq!(poll.headers["edge-mirror-accept"], "version=1, packages, relay");
+        assert_eq!(poll.headers["edge-mirror-accept"], "version=1, packages, relay, dispatch");
         node.shut_down().await;
     }
 }
