@@ -99,7 +99,7 @@ pub(crate) enum RequestError {
     #[error("任务 {0} 没有失败的节点 / no node of task {0} has failed")]
     NothingToRetry(String),
     #[error(
-        "任务已达上限（{0} 个，或文件共 {1} 个），请先等待或取消一些 / there are {0} tasks, or {1} files in all, that are not finished; wait for some, or cancel some"
+        "任务已达上限（{0} 个，或文件共 {1} 个），请先等待或取消一些，或收回一直保留的文件 / there are {0} tasks, or {1} files in all, that are not finished or whose files nodes keep; wait for some, or cancel some"
     )]
     TooManyTasks(usize, u64),
     #[error("没有上传过 SHA-256 为 {0} 的文件 / no file with the SHA-256 {0} was uploaded")]
@@ -108,6 +108,18 @@ pub(crate) enum RequestError {
         "文件在另一台主控服务器上，或暂时无法取回，请稍后再试；所有主控服务器须使用同一个 --packages / the file is at another main server, or can't be fetched now; try again later. All main servers need the same --packages"
     )]
     FileAtAnother,
+    #[error(
+        "文件正在从共享存储取回，请稍后再试 / the file is being fetched from the package store, try again in a moment"
+    )]
+    FileComing,
+    #[error(
+        "同时发送的文件过多，请稍后再试 / too many files are being sent at once, try again in a moment"
+    )]
+    TooManyBundles,
+    #[error(
+        "任务 {0} 的文件已不在主控服务器上，请重新发送 / the files of task {0} are not at the main server any more, send them again"
+    )]
+    FilesGone(String),
     #[error(
         "主控服务器启动时没有 --dispatch-root，请上传文件 / the main server was started without --dispatch-root; upload the files"
     )]

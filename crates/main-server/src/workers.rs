@@ -40,7 +40,7 @@ use crate::{
 pub(crate) use casts::save_casts;
 pub(crate) use contents::probe_contents;
 pub(crate) use demand::{follow_demand, tell_webhook};
-pub(crate) use dispatch::keep_dispatch;
+pub(crate) use dispatch::{keep_dispatch, pull_blobs};
 pub(crate) use figures::save_figures;
 pub(crate) use fleet::keep_fleet;
 pub(crate) use history::keep_history;

@@ -219,7 +219,8 @@ pub struct FailedFile {
 impl FailedFile {
     pub fn new(name: &str, reason: impl fmt::Display) -> Self {
         let reason: String = reason.to_string().chars().take(MAX_REASON_CHARS).collect();
-        Self { name: name.to_owned(), reason }
+        // No name of a task is longer; what a node sends is another matter.
+        Self { name: name.chars().take(names::MAX_LEN).collect(), reason }
     }
 }
 
@@ -249,8 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_cut_at_a_character() {
+    fn a_reason_and_a_name_are_cut_at_a_character() {
         let failed = FailedFile::new("a", "错".repeat(1000));
         assert_eq!(failed.reason.chars().count(), MAX_REASON_CHARS);
+        let failed = FailedFile::new(&"名".repeat(5000), "");
+        assert_eq!(failed.name.chars().count(), names::MAX_LEN);
     }
 }

@@ -69,6 +69,8 @@ impl FromRequest<Arc<Server>> for JsonBody {
 
 /// Largest list of files: twenty thousand with a digest and a name each.
 const MAX_FILES_BYTES: usize = 8 << 20;
+/// Values in it: all that a file can have, and names with a few commas.
+const MAX_FILES_VALUES: usize = 500_000;
 
 /// A body that is a JSON object with a list of files, from an operator.
 pub(crate) struct LargeJsonBody(pub(crate) Map<String, Value>);
@@ -78,7 +80,7 @@ impl FromRequest<Arc<Server>> for LargeJsonBody {
 
     async fn from_request(request: Request, _: &Arc<Server>) -> Result<Self, RequestError> {
         let bytes = body::read(request.into_body(), MAX_FILES_BYTES, BODY_TIMEOUT).await?;
-        match parse(&bytes)? {
+        match parse(&bytes, MAX_FILES_VALUES)? {
             Value::Object(fields) => Ok(Self(fields)),
             other => Err(not_an_object(&other)),
         }
@@ -148,7 +150,7 @@ async fn read(request: Request, server: &Server) -> Result<Value, RequestError> 
         let text = String::from_utf8_lossy(&bytes).into_owned();
         return Err(not_an_object(&Value::String(text)));
     }
-    parse(&bytes)
+    parse(&bytes, MAX_VALUES)
 }
 
 impl From<BodyError> for RequestError {
@@ -161,11 +163,11 @@ impl From<BodyError> for RequestError {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, RequestError> {
+fn parse(bytes: &[u8], max_values: usize) -> Result<Value, RequestError> {
     // No value is written without one of these before or behind it.
     let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-    if values > MAX_VALUES {
-        return Err(RequestError::TooManyValues(MAX_VALUES));
+    if values > max_values {
+        return Err(RequestError::TooManyValues(max_values));
     }
     serde_json::from_slice(bytes).map_err(|error| {
         RequestError::Malformed(vec![Flaw {
@@ -341,7 +343,7 @@ mod tests {
         {
             // The object, the list, and then a comma between two of them.
             let body = format!("{{\"a\":[{}1]}}", "1,".repeat(values - 2));
-            let outcome = parse(body.as_bytes());
+            let outcome = parse(body.as_bytes(), MAX_VALUES);
             assert_eq!(outcome.is_ok(), fits, "{values}");
             let beyond = matches!(outcome, Err(RequestError::TooManyValues(MAX_VALUES)));
             assert_eq!(beyond, !fits, "{values}");

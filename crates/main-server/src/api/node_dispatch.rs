@@ -42,8 +42,9 @@ type Shared = State<Arc<Server>>;
 
 /// A report names a hundred tasks with twenty files each at most.
 const MAX_REPORT_BYTES: usize = 4 << 20;
-/// Files that are read from the disk at a time.
-const READ_TOGETHER: usize = 64;
+/// Bytes that are read from the disk at a time, and so are in memory: a file, or several
+/// smaller ones.
+const READ_BYTES: u64 = MAX_BUNDLED_BYTES;
 
 /// The accepted node that a request names, if it comes from there.
 pub(crate) struct AcceptedNode(String);
@@ -118,19 +119,18 @@ pub(crate) async fn bundle(
     let bundled = bundled.filter(fits).ok_or_else(|| {
         RequestError::invalid("first 和 count 不对应可以合并的文件 / first and count name no files that can be sent together")
     })?;
-    let bundled = bundled.to_vec();
-    for file in &bundled {
-        if server.store.get(blob_key(file.sha256)).is_none() {
-            server.blob(file.sha256, file.size).await?;
-        }
-    }
+    server.fetch_blobs(bundled).await?;
+    let permit = server.dispatch.bundle_permit()?;
     let length: u64 = bundled.iter().map(|file| file.size).sum();
-    let groups: Vec<_> = bundled.chunks(READ_TOGETHER).map(<[TaskFile]>::to_vec).collect();
+    let groups = read_groups(bundled);
     let reading = server.clone();
     let bytes =
         stream::iter(groups).then(move |group| read_group(reading.clone(), group)).inspect_ok({
             let server = server.clone();
-            move |bytes: &Bytes| server.traffic.note_sent(bytes.len() as u64)
+            move |bytes: &Bytes| {
+                let _held = &permit;
+                server.traffic.note_sent(bytes.len() as u64);
+            }
         });
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -140,9 +140,27 @@ pub(crate) async fn bundle(
     Ok((headers, Body::from_stream(bytes)).into_response())
 }
 
+/// Divides files into those that are read together.
+fn read_groups(files: &[TaskFile]) -> Vec<Vec<TaskFile>> {
+    let mut groups: Vec<Vec<TaskFile>> = Vec::new();
+    let mut room = 0;
+    for file in files {
+        match groups.last_mut().filter(|_| file.size <= room) {
+            Some(group) => group.push(file.clone()),
+            None => {
+                groups.push(vec![file.clone()]);
+                room = READ_BYTES;
+            }
+        }
+        room -= file.size.min(room);
+    }
+    groups
+}
+
 async fn read_group(server: Arc<Server>, files: Vec<TaskFile>) -> io::Result<Bytes> {
-    tasks::blocking(move || {
-        let mut bytes = Vec::new();
+    tasks::blocking_limited(move || {
+        let size: u64 = files.iter().map(|file| file.size).sum();
+        let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(io::Error::other)?);
         for file in files {
             let opened = server.store.open_package(blob_key(file.sha256));
             let opened = opened.map_err(io::Error::other)?;
@@ -183,4 +201,31 @@ fn files_for(server: &Server, node: &str, id: &TaskId) -> Result<Arc<TaskFiles>,
     let table = server.dispatch.table();
     let task = table.find(id).filter(|task| task.may_have_files(node) && task.removal.is_none());
     task.and_then(|task| table.files(&task.id)).cloned().ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_mirror_protocol::package::Sha256;
+
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_at_a_time_than_the_largest_file_has() {
+        let file = |size| TaskFile { name: String::new(), size, sha256: Sha256::new([0; 32]) };
+        let sizes = |groups: &[Vec<TaskFile>]| -> Vec<u64> {
+            groups.iter().map(|group| group.iter().map(|file| file.size).sum()).collect()
+        };
+        let half = READ_BYTES / 2;
+        for (of, expected) in [
+            (vec![READ_BYTES; 3], vec![READ_BYTES; 3]),
+            (vec![half, half, half, 1, 0], vec![READ_BYTES, half + 1]),
+            (vec![half + 1, half, 0], vec![half + 1, half]),
+            (vec![0, 0, 1], vec![1]),
+        ] {
+            let files: Vec<_> = of.into_iter().map(file).collect();
+            let groups = read_groups(&files);
+            assert_eq!(sizes(&groups), expected);
+            assert_eq!(groups.concat(), files);
+        }
+    }
 }

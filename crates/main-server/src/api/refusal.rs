@@ -37,7 +37,8 @@ impl RequestError {
             | Self::OtherClaim { .. }
             | Self::OtherCast(_)
             | Self::TaskCancelled(_)
-            | Self::NothingToRetry(_) => StatusCode::CONFLICT,
+            | Self::NothingToRetry(_)
+            | Self::FilesGone(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) | Self::TooManyPending(_) => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -53,6 +54,8 @@ impl RequestError {
             | Self::PackageElsewhere
             | Self::PackageAtAnother
             | Self::FileAtAnother
+            | Self::FileComing
+            | Self::TooManyBundles
             | Self::PackagesUnavailable(_)
             | Self::StateUnavailable(_)
             | Self::RecordsUnavailable(_)
@@ -84,7 +87,12 @@ impl IntoResponse for RequestError {
         );
         let is_coming = matches!(
             self,
-            Self::Fetching | Self::NotFetched | Self::PackageAtAnother | Self::FileAtAnother
+            Self::Fetching
+                | Self::NotFetched
+                | Self::PackageAtAnother
+                | Self::FileAtAnother
+                | Self::FileComing
+                | Self::TooManyBundles
         );
         let answer = match self {
             Self::Malformed(flaws) => {

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod ingest;
+mod pulls;
 mod root;
 
 use std::{
@@ -13,9 +14,10 @@ use arc_swap::ArcSwap;
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::access::Operator;
 use edge_mirror_protocol::dispatch::{DispatchReport, NodeTaskState, TaskId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use blobs::blob_key;
+use pulls::BlobPulls;
 
 use crate::{
     refusal::RequestError,
@@ -30,6 +32,10 @@ use crate::{
 const MAX_INGESTING: usize = 2;
 /// Uploads at a time; more than a browser sends together.
 const MAX_UPLOADING: usize = 16;
+
+/// Answers with many small files that are sent at a time. Each takes about half a megabyte
+/// of memory.
+const MAX_BUNDLES: usize = 128;
 
 /// Options of dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,17 +62,21 @@ pub(crate) struct DispatchService {
     ingesting: Semaphore,
     /// Permits of uploads.
     pub(crate) uploading: Semaphore,
+    pub(crate) pulls: BlobPulls,
+    bundling: Arc<Semaphore>,
 }
 
 impl DispatchService {
     pub(crate) fn new(table: Arc<DispatchTable>) -> Self {
         Self {
-            notice: watch::Sender::new(Arc::new(DispatchNotice::of(&table))),
+            notice: watch::Sender::new(Arc::new(DispatchNotice::new(&table, None))),
             table: ArcSwap::new(table),
             progress: Mutex::default(),
             options: DispatchOptions::default(),
             ingesting: Semaphore::new(MAX_INGESTING),
             uploading: Semaphore::new(MAX_UPLOADING),
+            pulls: BlobPulls::default(),
+            bundling: Arc::new(Semaphore::new(MAX_BUNDLES)),
         }
     }
 
@@ -76,6 +86,12 @@ impl DispatchService {
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<DispatchNotice>> {
         self.notice.subscribe()
+    }
+
+    /// Permit to send many small files, for as long as that takes.
+    pub(crate) fn bundle_permit(&self) -> Result<OwnedSemaphorePermit, RequestError> {
+        let permit = self.bundling.clone().try_acquire_owned();
+        permit.map_err(|_| RequestError::TooManyBundles)
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, DispatchProgress> {
@@ -90,7 +106,7 @@ impl Server {
         if Arc::ptr_eq(&table, &service.table.load()) {
             return;
         }
-        let notice = DispatchNotice::of(&table);
+        let notice = DispatchNotice::new(&table, Some(&service.notice.borrow()));
         service.progress().retain_open(&table);
         service.table.store(table);
         service.notice.send_if_modified(|told| {
@@ -140,6 +156,11 @@ impl Server {
         id: &TaskId,
         by: &Operator,
     ) -> Result<Arc<DispatchTask>, RequestError> {
+        let table = self.dispatch.table();
+        let task = table.get(id)?;
+        if task.phase.is_finished() && task.removal.is_none() {
+            self.check_blobs_for_retry(id).await?;
+        }
         let at = UnixMillis::now();
         let (id, new_id) = (id.clone(), fresh_id(at));
         let command =

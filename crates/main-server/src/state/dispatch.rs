@@ -5,6 +5,7 @@
 //! its files can be taken back from the nodes.
 
 mod advance;
+mod blob_pulls;
 pub(crate) mod commands;
 mod orders;
 mod progress;
@@ -13,6 +14,7 @@ mod table;
 mod task;
 
 pub(crate) use advance::{FleetView, advance};
+pub(crate) use blob_pulls::BlobPullTable;
 pub(crate) use orders::{DispatchNotice, orders};
 pub(crate) use progress::{DeliveryProgress, DispatchProgress};
 pub(crate) use request::{DispatchRequest, FileSource, RequestedFile};

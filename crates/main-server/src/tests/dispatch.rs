@@ -1,11 +1,17 @@
 //! Files that operators send to nodes.
 
-use std::os::unix::fs::symlink;
+use std::{os::unix::fs::symlink, sync::Arc};
 
-use edge_mirror_protocol::package::PackageId;
+use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_protocol::{dispatch::TaskFiles, package::PackageId};
 
 use super::*;
-use crate::DispatchOptions;
+use crate::{
+    DispatchOptions,
+    state::dispatch::{
+        DispatchTask, NodeOutcome, NodeResult, TaskPhase, commands::DispatchCommand,
+    },
+};
 
 const DISPATCH: &str = "/api/v1/dispatch";
 const OF_NODES: &str = "/api/v1/nodes/dispatch";
@@ -366,4 +372,91 @@ async fn bytes_that_no_task_needs_go_after_a_day_and_no_others() {
     t.until_task(&task, "failed").await;
     t.master.server.sweep_blobs_before(u64::MAX);
     assert!(is_here(&named));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_task_is_tried_again_only_while_its_bytes_are_here() {
+    let t = TestMaster::with_root(5).await;
+    let server = &t.master.server;
+    t.write("a", b"other");
+    let task = t.created(json!([{"path": "a"}]), json!({})).await;
+    let id = task["id"].as_str().unwrap().parse().unwrap();
+    let task = server.dispatch.table().find(&id).unwrap().clone();
+    let two_days_ago = UnixMillis::from_secs(UnixMillis::now().as_secs() - 2 * 24 * 3600);
+    let retry = async |name: &str, bytes: &[u8], is_swept: bool| {
+        let (_, mut file) = t.put(bytes).await;
+        file["name"] = json!("a");
+        let file = serde_json::from_value(file).unwrap();
+        let result = NodeResult::new(NodeOutcome::Failed, two_days_ago);
+        let old = DispatchTask {
+            id: name.parse().unwrap(),
+            phase: TaskPhase::Failed,
+            finished_at: Some(two_days_ago),
+            results: [("a".to_owned(), result)].into(),
+            ..DispatchTask::clone(&task)
+        };
+        let files = Arc::new(TaskFiles { files: vec![file] });
+        let command = DispatchCommand::Create { task: Arc::new(old), files };
+        server.change(command).await.unwrap();
+        if is_swept {
+            server.sweep_blobs_before(u64::MAX);
+        }
+        t.post(&format!("{DISPATCH}/{name}/retry"), Value::Null).await
+    };
+    let (status, again) = retry("here", b"here", false).await;
+    assert_eq!((status, &again["retry_of"]), (StatusCode::ACCEPTED, &json!("here")));
+    let (status, refusal) = retry("gone", b"gone", true).await;
+    assert_eq!(status, 409, "{refusal}");
+    assert!(refusal["detail"].as_str().unwrap().contains("send them again"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_bundles_are_sent_at_a_time_and_others_come_again() {
+    let t = TestMaster::with_root(5).await;
+    t.write("a", b"one");
+    let task = t.created(json!([{"path": "a"}]), json!({})).await;
+    t.until_ordered("a", 1).await;
+    let bundle = format!("/{}/bundle?first=0&count=1", task["id"].as_str().unwrap());
+    let dispatch = &t.master.server.dispatch;
+    let mut permits: Vec<_> = std::iter::from_fn(|| dispatch.bundle_permit().ok()).collect();
+    let refused = t.as_node("a", &bundle).await;
+    assert_eq!(
+        (refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()),
+        (503, "5")
+    );
+    permits.pop();
+    // The answer's permit is free once it was sent.
+    for _ in 0..3 {
+        let sent = async || Some(t.as_node("a", &bundle).await).filter(|sent| sent.status() == 200);
+        assert_eq!(until(sent).await.bytes().await.unwrap(), "one");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_files_with_all_that_can_be_said_of_them_are_read() {
+    let t = TestMaster::with_root(5).await;
+    let digest = sha256(b"none");
+    let file = |n: usize| json!({"name": format!("a,b,{n}"), "sha256": digest, "size": 4});
+    let files: Vec<_> = (0..20_000).map(file).collect();
+    let (status, answer) = t.dispatched(files.into(), json!({})).await;
+    assert_eq!(status, 400);
+    assert!(answer["detail"].as_str().unwrap().contains("was uploaded"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_node_key_is_set_nobody_is_a_node_without_it() {
+    let t = TestMaster::with_root(5).await;
+    t.write("a", b"one");
+    let task = t.created(json!([{"path": "a"}]), json!({})).await;
+    t.until_ordered("a", 1).await;
+    let (_, key) = t.post("/api/v1/nodes/key", json!({})).await;
+    let file = format!("/{}/files/0", task["id"].as_str().unwrap());
+    assert_eq!(t.as_node("a", &file).await.status(), 403);
+    assert_eq!(t.report("a", &task, "done").await, 403);
+    let request = t.request(Method::GET, &format!("{OF_NODES}{file}"));
+    let request = request.header("edge-mirror-node", "a");
+    assert_eq!(
+        request.header("x-api-key", key["key"].as_str().unwrap()).send().await.unwrap().status(),
+        200
+    );
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use edge_mirror_store::testing::zip_of;
+use futures_util::FutureExt;
 
 use super::*;
-use crate::{PackageStoreOptions, S3Environment, packages::testing::TestS3};
+use crate::{PackageStoreOptions, S3Environment, packages::testing::TestS3, server::blob_key};
 
 /// A place that main servers share.
 struct SharedPlace {
@@ -388,9 +389,20 @@ async fn a_file_that_is_sent_at_one_main_server_is_given_to_nodes_by_another() {
         first.until_ordered("a", 1).await;
         let (shared, alone) = (state_of(&first).await, state_of(&first).await);
         let path = format!("/{}/files/0", task["id"].as_str().unwrap());
+        let bundle = format!("/{}/bundle?first=0&count=1", task["id"].as_str().unwrap());
         let second = place.master_in(shared, None).await;
         second.taking_files("a").await;
+        let sha256: Sha256 = file["sha256"].as_str().unwrap().parse().unwrap();
+        // A pull goes on when whoever asked for it has left.
+        let server = &second.master.server;
+        assert!(server.blob(sha256, 8).now_or_never().is_none());
+        until("the file is here", async || server.store.get(blob_key(sha256))).await;
         assert_eq!(second.as_node("a", &path).await.bytes().await.unwrap(), "firmware");
+        assert!(server.store.remove(blob_key(sha256)).is_ok());
+        let asking = (0..50).map(|_| second.as_node("a", &bundle));
+        for answer in futures_util::future::join_all(asking).await {
+            assert_eq!(answer.bytes().await.unwrap(), "firmware");
+        }
         // One that knows the task, and has no part in the place.
         let third = TestMaster::in_folder(alone, LONG).await;
         third.taking_files("a").await;

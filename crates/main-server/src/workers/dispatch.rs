@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::UnixMillis, tasks};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -40,6 +41,22 @@ pub(crate) async fn keep_dispatch(server: Arc<Server>, stop: CancellationToken) 
     stop.run_until_cancelled(work).await;
 }
 
+/// Pulls files from the shared store that nodes ask for.
+pub(crate) async fn pull_blobs(server: Arc<Server>, stop: CancellationToken) {
+    let work = async {
+        let mut pulls = FuturesUnordered::new();
+        loop {
+            let due = server.dispatch.pulls.table().begin_due(server.clock.now());
+            pulls.extend(due.into_iter().map(|(sha256, size)| server.pull_blob(sha256, size)));
+            tokio::select! {
+                () = server.dispatch.pulls.wanted.notified() => {}
+                Some(()) = pulls.next() => {}
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
 async fn advance_tasks(server: &Server) -> Result<(), RequestError> {
     let leads = *server.leads.borrow();
     let table = server.dispatch.table();
@@ -49,10 +66,15 @@ async fn advance_tasks(server: &Server) -> Result<(), RequestError> {
     let unsupported: Arc<BTreeSet<String>> =
         Arc::new(server.registry().without_files(server.clock.now()).map(str::to_owned).collect());
     let (known, at) = (server.known(), UnixMillis::now());
-    let fleet = FleetView { known: &known, unsupported: &unsupported };
     let max_active = server.dispatch.options.max_active;
-    // Most looks find nothing, and cost the writer nothing.
-    if advance(&table, fleet, max_active, at).is_empty() {
+    let looked_for = unsupported.clone();
+    // Most looks find nothing, and cost the writer nothing. With thousands of nodes and many
+    // tasks, each takes a while.
+    let changes_nothing = tasks::blocking(move || {
+        let fleet = FleetView { known: &known, unsupported: &looked_for };
+        advance(&table, fleet, max_active, at).is_empty()
+    });
+    if changes_nothing.await {
         return Ok(());
     }
     server.change(DispatchCommand::Advance { unsupported, max_active, at }).await

@@ -38,7 +38,7 @@ pub enum NameConflict {
 }
 
 /// The path in a node's storage is longer by the task's id.
-const MAX_LEN: usize = 900;
+pub(super) const MAX_LEN: usize = 900;
 
 /// Makes sure that a name is a relative path that every system can have.
 pub fn check_file_name(name: &str) -> Result<(), InvalidFileName> {

@@ -5,26 +5,23 @@ use std::{fs::File, sync::Arc, time::Duration};
 
 use edge_mirror_base::{clock::now_s, tasks};
 use edge_mirror_protocol::{
+    dispatch::TaskId,
     object::{FileKey, ObjectKey, Retention, Verification},
     package::Sha256,
 };
-use edge_mirror_store::{OpenedPackage, Provenance, Store, StoreError, VerifiedPackage};
-use futures_util::StreamExt;
+use edge_mirror_store::{Provenance, Store, StoreError, VerifiedPackage};
 use tracing::{info, warn};
 
 use crate::{
-    packages::BlobError,
-    refusal::RequestError,
-    server::{Server, SharedPackages},
-    state::meetings::PackageBlob,
+    packages::BlobError, refusal::RequestError, server::Server, state::meetings::PackageBlob,
 };
 
 /// The folder of blobs among those of tasks.
 const FOLDER: &str = "sha256";
 /// A blob that no task names goes after this time.
 const KEPT_UNNAMED: Duration = Duration::from_secs(24 * 3600);
-/// Bytes gathered for one write.
-const BATCH_BYTES: usize = 128 << 10;
+/// A task that is tried again names its files after this time at most.
+const NAMED_BY_NEXT_TASK: Duration = Duration::from_secs(600);
 
 /// The key of a blob in the data folder.
 pub(crate) fn blob_key(sha256: Sha256) -> ObjectKey {
@@ -93,51 +90,28 @@ impl Server {
         Ok(())
     }
 
-    /// Opens a blob, and pulls it from the shared store first if it is not here.
-    pub(crate) async fn blob(
-        self: &Arc<Self>,
-        sha256: Sha256,
-        size: u64,
-    ) -> Result<OpenedPackage, RequestError> {
-        let key = blob_key(sha256);
-        if let Some(opened) = self.store.package(&key).await? {
-            return Ok(opened);
-        }
-        let store = self.store.clone();
-        if !tasks::blocking(move || is_here(&store, sha256)).await? {
-            let shared = self.shared.clone().ok_or(RequestError::FileAtAnother)?;
-            self.pull_blob(&shared, sha256, size).await?;
-        }
-        self.store.package(&key).await?.ok_or(RequestError::FileAtAnother)
-    }
-
-    async fn pull_blob(
-        &self,
-        shared: &SharedPackages,
-        sha256: Sha256,
-        size: u64,
-    ) -> Result<(), RequestError> {
-        let unavailable = |error: BlobError| {
-            warn!("file {sha256} can't be fetched from the package store: {error}");
-            RequestError::FileAtAnother
-        };
-        let opened = shared.blobs.open(sha256).await;
-        shared.note(&opened);
-        let (_, mut bytes) = opened.map_err(unavailable)?;
-        let (store, key) = (self.store.clone(), blob_key(sha256));
-        let mut pending = tasks::blocking(move || store.begin(key, Some(size), u64::MAX)).await?;
-        while let Some(received) = bytes.next().await {
-            for piece in received.map_err(unavailable)?.chunks(BATCH_BYTES) {
-                let piece = piece.to_vec();
-                pending = tasks::blocking(move || pending.write(&piece).map(|()| pending)).await?;
+    /// Makes sure that the files of a finished task, which is to be tried again, are still
+    /// here. They then stay for a day at least.
+    pub(super) async fn check_blobs_for_retry(&self, id: &TaskId) -> Result<(), RequestError> {
+        let table = self.dispatch.table();
+        let Some(files) = table.files(id) else { return Ok(()) };
+        let named = table.named_blobs(self.clock.now() + NAMED_BY_NEXT_TASK);
+        let files = files.files.iter().map(|file| (file.sha256, file.size));
+        let unnamed: Vec<_> = files.filter(|(sha256, _)| !named.contains(sha256)).collect();
+        let (store, looked_for) = (self.store.clone(), unnamed.clone());
+        let are_here = tasks::blocking(move || {
+            for (sha256, _) in looked_for {
+                if !is_here(&store, sha256)? {
+                    return Ok::<_, StoreError>(false);
+                }
             }
+            Ok(true)
+        });
+        if !are_here.await? {
+            return Err(RequestError::FilesGone(id.to_string()));
         }
-        tasks::blocking(move || {
-            let wanted = || true;
-            pending.commit(Verification::Digest, Some(sha256), provenance(sha256), wanted)
-        })
-        .await?;
-        Ok(())
+        // Their sweep there may have come before.
+        self.share_blobs(&unnamed).await
     }
 
     /// Removes blobs that no task names, and that were not used since a day ago. Blocks.

@@ -114,7 +114,12 @@ fn end_removal(task: &mut DispatchTask, fleet: FleetView<'_>, now: UnixMillis) {
     }
     let is_late = now.saturating_since(removal.begun_at) >= LONGEST_REMOVAL;
     let mut nodes = fleet.nodes_of(task);
-    let awaited = nodes.any(|node| fleet.is_known(node) && task.awaits_removal(node));
+    // One that took no files for a while, and takes some again, removes those from before.
+    let is_able = |node: &str| fleet.is_present(node) && !fleet.unsupported.contains(node);
+    let awaited = nodes.any(|node| {
+        fleet.is_known(node)
+            && (task.awaits_removal(node) || task.orders_removal(node) && is_able(node))
+    });
     drop(nodes);
     if awaited && !is_late {
         return;

@@ -17,6 +17,10 @@ use crate::{
     state::{audit::AuditedOperator, fleet::KnownNodes},
 };
 
+/// Nodes whose failed files are named; of others their number is kept. A task is saved as a
+/// whole with each outcome, and thousands of nodes may fail for the same reason.
+const MAX_NODES_WITH_NAMES: usize = 100;
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum DispatchCommand {
     Create {
@@ -71,7 +75,8 @@ pub(crate) fn apply(
     }
 }
 
-/// The oldest finished tasks make room; a removal that is not over keeps one.
+/// The oldest finished tasks make room. A removal that is not over keeps one, and so do files
+/// that nodes keep until they are removed by it.
 fn create(
     table: &DispatchTable,
     task: Arc<DispatchTask>,
@@ -81,7 +86,8 @@ fn create(
     let (mut count, mut all_files) =
         (table.len() + 1, table.iter().map(|task| task.files).sum::<u64>() + task.files);
     let mut changes = Vec::new();
-    for old in table.iter().filter(|old| !open.contains(&old.id)) {
+    let may_go = |old: &&Arc<DispatchTask>| !open.contains(&old.id) && !old.is_needed_for_removal();
+    for old in table.iter().filter(may_go) {
         if count <= MAX_TASKS && all_files <= MAX_ALL_FILES {
             break;
         }
@@ -196,10 +202,12 @@ fn with_report(
     let outcome = match report.state {
         NodeTaskState::Pulling => return None,
         NodeTaskState::Removed => {
-            let is_awaited = task.awaits_removal(node_id);
+            if !task.orders_removal(node_id) {
+                return None;
+            }
             let mut next = task.clone();
             next.removal.as_mut()?.removed.insert(node_id.to_owned());
-            return is_awaited.then_some(next);
+            return Some(next);
         }
         NodeTaskState::Done => NodeOutcome::Done,
         NodeTaskState::Failed => NodeOutcome::Failed,
@@ -208,17 +216,24 @@ fn with_report(
         && task.attempt == report.attempt
         && task.is_for(node_id)
         && !task.results.contains_key(node_id);
+    if !is_awaited {
+        return None;
+    }
+    let with_names = task.results.values().filter(|result| !result.failed.is_empty()).count();
     let result = NodeResult {
         outcome,
         at,
         done_files: report.done_files.min(task.files),
         done_bytes: report.done_bytes.min(task.bytes),
         failed_count: report.failed_count.min(task.files),
-        failed: report.failed.clone(),
+        failed: match with_names < MAX_NODES_WITH_NAMES {
+            true => report.failed.clone(),
+            false => Vec::new(),
+        },
     };
     let mut next = task.clone();
     next.results.insert(node_id.to_owned(), result);
-    is_awaited.then_some(next)
+    Some(next)
 }
 
 #[cfg(test)]

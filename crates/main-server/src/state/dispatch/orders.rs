@@ -1,6 +1,10 @@
 //! The work of one node: the tasks that it has to do something for.
 
-use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use edge_mirror_protocol::{
     dispatch::{NodeTask, TaskId, TaskOrder},
@@ -30,13 +34,19 @@ struct OpenOrder {
 }
 
 impl DispatchNotice {
-    pub(crate) fn of(table: &DispatchTable) -> Self {
+    /// The nodes of a task never change: they are taken over from the notice `before`.
+    pub(crate) fn new(table: &DispatchTable, before: Option<&Self>) -> Self {
+        let before = before.map_or(&[][..], |before| &before.tasks);
+        let before: BTreeMap<_, _> = before.iter().map(|order| (&order.id, order)).collect();
         let tasks = table.open_tasks().filter_map(|task| {
             Some(OpenOrder {
                 id: task.id.clone(),
                 attempt: task.attempt,
                 order: order(task)?,
-                nodes: task.nodes.clone().map(Arc::new),
+                nodes: match before.get(&task.id) {
+                    Some(before) => before.nodes.clone(),
+                    None => task.nodes.clone().map(Arc::new),
+                },
             })
         });
         Self { tasks: tasks.collect() }
@@ -68,7 +78,7 @@ fn order(task: &DispatchTask) -> Option<TaskOrder> {
 /// The tasks that a node has to do something for, the most urgent first.
 pub(crate) fn orders(table: &DispatchTable, node_id: &str) -> Vec<NodeTask> {
     let is_open = |task: &&Arc<DispatchTask>| match order(task) {
-        Some(TaskOrder::Remove) => task.awaits_removal(node_id),
+        Some(TaskOrder::Remove) => task.orders_removal(node_id),
         Some(TaskOrder::Deliver) => task.is_for(node_id) && task.outcome(node_id).is_none(),
         None => false,
     };

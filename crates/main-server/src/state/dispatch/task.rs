@@ -184,17 +184,35 @@ impl DispatchTask {
         self.results.get(node_id).map(|result| result.outcome)
     }
 
-    /// True if a node may have some of the files.
+    /// True if a node may get the files.
     pub(crate) fn may_have_files(&self, node_id: &str) -> bool {
-        let is_begun = self.started_at.is_some();
-        is_begun && self.is_for(node_id) && self.outcome(node_id) != Some(NodeOutcome::Unsupported)
+        self.is_told_to(node_id) && self.outcome(node_id) != Some(NodeOutcome::Unsupported)
     }
 
-    /// True while the node has to be told to remove the files.
-    pub(crate) fn awaits_removal(&self, node_id: &str) -> bool {
+    fn is_told_to(&self, node_id: &str) -> bool {
+        self.started_at.is_some() && self.is_for(node_id)
+    }
+
+    /// True while the node is told to remove the files. One that takes no files any more may
+    /// have some from before.
+    pub(crate) fn orders_removal(&self, node_id: &str) -> bool {
         let open = self.removal.as_ref().filter(|removal| removal.done_at.is_none());
-        open.is_some_and(|removal| !removal.removed.contains(node_id))
-            && self.may_have_files(node_id)
+        open.is_some_and(|removal| !removal.removed.contains(node_id)) && self.is_told_to(node_id)
+    }
+
+    /// True while the node is expected to confirm that it has removed the files.
+    pub(crate) fn awaits_removal(&self, node_id: &str) -> bool {
+        self.orders_removal(node_id) && self.may_have_files(node_id)
+    }
+
+    /// True if nodes keep its files until an operator has them removed, which needs the task.
+    pub(super) fn is_needed_for_removal(&self) -> bool {
+        self.retention == FileRetention::Keep
+            && self.removal.is_none()
+            && self
+                .results
+                .values()
+                .any(|result| matches!(result.outcome, NodeOutcome::Done | NodeOutcome::Failed))
     }
 
     /// The phase of a task whose nodes all have an outcome.

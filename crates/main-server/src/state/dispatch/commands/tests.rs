@@ -235,7 +235,8 @@ fn a_cancelled_task_is_over_once_all_have_confirmed() {
     assert_eq!((t.cancel(1), t.cancel(1)), (1, 0), "once more changes nothing");
     assert_eq!(t.phase(1), TaskPhase::Cancelling);
     assert_eq!(t.orders("a"), [("t001".to_owned(), TaskOrder::Remove)]);
-    assert_eq!(t.orders("c"), []);
+    let remove = [("t001".to_owned(), TaskOrder::Remove)];
+    assert_eq!(t.orders("c"), remove, "it may have some from before, and nobody waits for it");
     assert_eq!(t.report(1, "b", 1, Done), 0, "too late");
     t.report(1, "a", 1, Removed);
     t.advance(5);
@@ -246,6 +247,25 @@ fn a_cancelled_task_is_over_once_all_have_confirmed() {
     assert!(matches!(t.retry(1, 9), Err(RequestError::TaskCancelled(_))));
     t.advance(2000);
     assert_eq!(t.phase(1), TaskPhase::Cancelled);
+}
+
+#[test]
+fn a_node_that_takes_files_again_removes_those_from_before() {
+    let mut t = TestTasks::new(&["a", "b"]);
+    t.create(task(1, None));
+    t.advance(0);
+    t.unsupported = BTreeSet::from(["a".to_owned()]);
+    t.advance(1);
+    assert_eq!(t.task(1).outcome("a"), Some(NodeOutcome::Unsupported));
+    t.unsupported.clear();
+    t.cancel(1);
+    t.report(1, "b", 1, Removed);
+    t.advance(2);
+    assert_eq!(t.phase(1), TaskPhase::Cancelling);
+    assert_eq!(t.orders("a"), [("t001".to_owned(), TaskOrder::Remove)]);
+    assert_eq!(t.report(1, "a", 1, Removed), 1);
+    t.advance(3);
+    assert_eq!((t.phase(1), t.orders("a")), (TaskPhase::Cancelled, vec![]));
 }
 
 #[test]
@@ -312,15 +332,56 @@ fn the_oldest_finished_tasks_make_room_and_unfinished_ones_do_not() {
 }
 
 #[test]
+fn a_task_whose_files_nodes_keep_makes_no_room_until_they_are_removed() {
+    let mut t = TestTasks::new(&["a"]);
+    let until = FileRetention::Until(at(9000));
+    t.create(task(0, None));
+    t.create(DispatchTask { retention: until, ..task(1, None) });
+    t.advance(0);
+    t.report(0, "a", 1, Done);
+    t.report(1, "a", 1, Done);
+    t.advance(1);
+    for n in 2..MAX_TASKS as u64 {
+        t.create(task(n, None));
+    }
+    t.create(task(900, None));
+    let is_there = |t: &TestTasks, n| t.table.find(&id(n)).is_some();
+    assert_eq!([is_there(&t, 0), is_there(&t, 1)], [true, false]);
+    let command = || DispatchCommand::Create { task: Arc::new(task(901, None)), files: files() };
+    assert!(matches!(t.apply(command()), Err(RequestError::TooManyTasks(..))));
+    t.cancel(0);
+    t.report(0, "a", 1, Removed);
+    t.advance(2);
+    t.apply(command()).unwrap();
+    assert!(!is_there(&t, 0));
+}
+
+#[test]
+fn failed_files_are_named_of_the_first_nodes_that_fail_and_counted_of_all() {
+    let names: Vec<String> = (0..=MAX_NODES_WITH_NAMES).map(|n| format!("n{n:03}")).collect();
+    let mut t = TestTasks::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    t.create(task(1, None));
+    t.advance(0);
+    for name in &names {
+        assert_eq!(t.report(1, name, 1, Failed), 1);
+    }
+    let named = |name: &String| t.task(1).results[name].failed.len();
+    let (last, first) = names.split_last().unwrap();
+    assert!(first.iter().all(|name| named(name) == 1));
+    assert_eq!((named(last), t.task(1).results[last].failed_count), (0, 1));
+}
+
+#[test]
 fn a_node_is_told_of_news_that_concern_it_and_of_nobodys_progress() {
     let mut t = TestTasks::new(&["a", "b", "c"]);
     t.create(task(1, Some(&["a", "b"])));
     t.advance(0);
-    let notice = |t: &TestTasks| DispatchNotice::of(&t.table);
+    let notice = |t: &TestTasks| DispatchNotice::new(&t.table, None);
     let before = notice(&t);
     assert_eq!((before.version("c"), before.version("a")), (None, before.version("b")));
     t.report(1, "a", 1, Failed);
     assert_eq!(notice(&t), before);
+    assert_eq!(DispatchNotice::new(&t.table, Some(&before)), before);
     t.retry(1, 9).unwrap();
     let retried = notice(&t).version("a");
     assert_ne!(retried, before.version("a"));
