@@ -101,23 +101,22 @@ impl CastDelivery {
     /// Lists at most so many nodes of each state.
     fn new(states: Vec<(String, DeliveryState)>, most: usize) -> Self {
         let count = |wanted| states.iter().filter(|(_, state)| *state == wanted).count();
+        let mut seen = [0; DeliveryState::COUNT];
+        let listed = states.iter().filter(|(_, state)| {
+            let seen = &mut seen[*state as usize];
+            *seen += 1;
+            *seen <= most
+        });
+        let listed =
+            listed.map(|(node_id, state)| NodeDelivery { node_id: node_id.clone(), state: *state });
+        let listed = listed.collect();
         Self {
             pending: count(DeliveryState::Pending),
             sent: count(DeliveryState::Sent),
             received: count(DeliveryState::Received) + count(DeliveryState::Read),
             read: count(DeliveryState::Read),
             missed: count(DeliveryState::Missed),
-            nodes: [
-                DeliveryState::Pending,
-                DeliveryState::Sent,
-                DeliveryState::Received,
-                DeliveryState::Read,
-                DeliveryState::Missed,
-            ]
-            .into_iter()
-            .flat_map(|wanted| states.iter().filter(move |(_, state)| *state == wanted).take(most))
-            .map(|(node_id, state)| NodeDelivery { node_id: node_id.clone(), state: *state })
-            .collect(),
+            nodes: listed,
         }
     }
 }

@@ -66,6 +66,10 @@ pub(crate) enum DeliveryState {
     Missed,
 }
 
+impl DeliveryState {
+    pub(crate) const COUNT: usize = 5;
+}
+
 impl CastCursors {
     /// Notes that a node has everything up to a number.
     pub(crate) fn note_received(&mut self, node_id: &str, number: i64) {
