@@ -1,5 +1,7 @@
 //! Files from an operator at the main server to nodes.
 
+mod at_node;
+
 use std::{path::Path, time::Duration};
 
 use edge_mirror_protocol::package::Sha256;

@@ -6,10 +6,12 @@
 
 mod drop_folder;
 mod error;
+mod partial;
 mod progress;
 mod pull;
 mod removal;
 mod units;
+mod waits;
 mod worker;
 
 pub(crate) use worker::{DispatchWorker, run};

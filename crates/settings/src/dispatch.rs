@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct DispatchConfig {
     pub enabled: bool,
+    /// Most bytes of all files; none: half of what the storage may take.
+    pub max_size: Option<u64>,
     /// Verified files are copied there, too.
     pub drop_folder: Option<String>,
     drop_mode: String,

@@ -1,15 +1,12 @@
 //! Many small files put in place together: the filesystem is synced for all of them, not
 //! once for each, which would take a thousand times as long as writing them.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use edge_mirror_base::atomic::{self, Durable, Scratch};
 use edge_mirror_protocol::object::ObjectKey;
-use tracing::warn;
 
-use super::{
-    Provenance, Store, StoreError, StoredPackage, layout::Layout, stamp, verified::VerifiedPackage,
-};
+use super::{Provenance, Store, StoreError, StoredPackage, stamp, verified::VerifiedPackage};
 
 /// Fewer are put in place one by one: that waits for nobody else's writes.
 const MIN_TOGETHER: usize = 8;
@@ -52,7 +49,10 @@ impl Store {
         for (object, durable) in new.into_iter().zip(durable) {
             self.place_durable(object, durable)?;
         }
-        self.write_manifests(&keys);
+        if let Err(cause) = self.write_manifests(&keys) {
+            keys.iter().for_each(|key| self.remove_without_manifest(key));
+            return Err(StoreError::io("write manifests in", &layout.files(), cause));
+        }
         atomic::sync_filesystem(self.root()).map_err(io_error(self.root()))
     }
 
@@ -73,31 +73,34 @@ impl Store {
         Ok(turn.admit(manifest))
     }
 
-    /// As with a single one, a failure costs a verification.
-    fn write_manifests(&self, keys: &[ObjectKey]) {
-        let _turn = self.manifest_turn();
+    /// Writes and syncs them before it takes the turn: that waits for what others write to the
+    /// disk, and those who remove objects wait for the turn.
+    fn write_manifests(&self, keys: &[ObjectKey]) -> io::Result<()> {
         let layout = &self.inner.layout;
-        let written = keys.iter().filter_map(|key| {
+        let mut written = Vec::with_capacity(keys.len());
+        for key in keys {
             // None if it has been removed meanwhile.
-            let manifest = serde_json::to_vec_pretty(&self.get(key)?.manifest).ok()?;
-            let scratch = Scratch::create_with(&layout.scratch(), &manifest);
-            Some(scratch.map(|scratch| (key, scratch)))
-        });
-        let written = written.collect::<Result<Vec<_>, _>>().and_then(|written| {
-            let scratches: Vec<_> = written.iter().map(|(_, scratch)| scratch).collect();
-            let durable = atomic::sync_together(&scratches)?;
-            written.into_iter().zip(durable).try_for_each(|((key, scratch), durable)| {
-                scratch.persist(durable, &Layout::manifest(layout, key))
-            })
-        });
-        if let Err(error) = written {
-            warn!("cannot write the manifests of {} files: {error}", keys.len());
+            let Some(stored) = self.get(key) else { continue };
+            let manifest = serde_json::to_vec_pretty(&stored.manifest)?;
+            written.push((stored, Scratch::create_with(&layout.scratch(), &manifest)?));
         }
+        let scratches: Vec<_> = written.iter().map(|(_, scratch)| scratch).collect();
+        let durable = atomic::sync_together(&scratches)?;
+        let _turn = self.manifest_turn();
+        written.into_iter().zip(durable).try_for_each(|((stored, scratch), durable)| {
+            let key = &stored.manifest.key;
+            // Whoever has changed it since writes its manifest.
+            match self.get(key).is_some_and(|now| Arc::ptr_eq(&now, &stored)) {
+                true => scratch.persist(durable, &layout.manifest(key)),
+                false => Ok(()),
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_base::tasks;
     use edge_mirror_protocol::{
         object::{FileKey, Retention, Verification},
         package::Sha256,
@@ -156,5 +159,67 @@ mod tests {
         assert_eq!(bytes_of(&store, "a").as_deref(), Some(&b"x"[..]));
         assert_eq!((bytes_of(&store, "c"), store.count()), (None, 1));
         assert_eq!(std::fs::read_dir(folder.path().join(".scratch")).unwrap().count(), 0);
+    }
+    #[test]
+    fn a_file_whose_manifest_can_not_be_written_is_not_said_to_be_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        // A folder lies where a manifest is to be.
+        std::fs::create_dir_all(folder.path().join(".files/t/.a.json/x")).unwrap();
+        assert!(store.place_all(vec![verified(&store, "a", b"x")]).is_err());
+        assert_eq!(store.count(), 0);
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let objects = names.map(|name| verified(&store, name, b"x"));
+        assert!(store.place_all(objects.into()).is_err());
+        assert_eq!((store.count(), store.file_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_folder_that_was_copied_has_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let names = ["good", "bad", "unknown"];
+        let objects = names.map(|name| verified(&store, name, name.as_bytes()));
+        store.place_all(objects.into()).unwrap();
+        let before = store.get(key("good")).unwrap();
+        drop(store);
+        let at = |name: &str| folder.path().join(".files/t").join(name);
+        for name in names {
+            std::fs::copy(at(name), at("copy")).unwrap();
+            std::fs::rename(at("copy"), at(name)).unwrap();
+        }
+        std::fs::write(at("bad"), "BAD").unwrap();
+        std::fs::remove_file(at(".unknown.json")).unwrap();
+        let (store, found) = Store::open(folder.path()).unwrap();
+        assert_eq!((found.unverified.len(), store.count()), (3, 0));
+        let adopted = store.adopt_by_manifest(&key("good")).unwrap().unwrap();
+        assert_eq!(adopted.manifest.sha256, before.manifest.sha256);
+        assert_eq!(adopted.manifest.retention, before.manifest.retention);
+        assert_eq!(adopted.manifest.withheld, before.manifest.withheld);
+        assert!(matches!(store.adopt_by_manifest(&key("bad")), Err(StoreError::Bad(_))));
+        assert!(store.adopt_by_manifest(&key("unknown")).unwrap().is_none());
+        drop(store);
+        let (store, _) = Store::open(folder.path()).unwrap();
+        assert_eq!(bytes_of(&store, "good").as_deref(), Some(&b"good"[..]));
+        assert_eq!((store.count(), store.file_bytes()), (1, 4));
+    }
+
+    #[test]
+    fn first_downloads_wait_for_nobody_who_writes_manifests() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        store.place_all(vec![verified(&store, "a", b"a"), verified(&store, "b", b"b")]).unwrap();
+        let turn = store.manifest_turn();
+        let removing = store.clone();
+        let remover = tasks::thread("remover", move || removing.remove(key("a"))).unwrap();
+        for _ in 0..1000 {
+            store.open_package(key("b")).unwrap().unwrap();
+            drop(store.writer());
+            std::thread::yield_now();
+        }
+        assert!(store.get(key("a")).is_some(), "it is removed under the turn");
+        drop(turn);
+        remover.join().unwrap().unwrap();
+        assert!(store.get(key("a")).is_none());
     }
 }

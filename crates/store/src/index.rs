@@ -28,6 +28,8 @@ pub(super) struct PackageIndex {
     shards: [ArcSwap<Shard>; SHARDS],
     count: AtomicUsize,
     used_bytes: AtomicU64,
+    /// Those of files among them.
+    file_bytes: AtomicU64,
     turn: Mutex<()>,
 }
 
@@ -42,6 +44,8 @@ impl PackageIndex {
     pub(super) fn of(packages: Vec<StoredPackage>) -> Self {
         let hasher = RandomState::new();
         let (count, used) = (packages.len(), packages.iter().map(|p| p.manifest.size_bytes).sum());
+        let files = packages.iter().filter(|package| package.manifest.key.package().is_none());
+        let file_bytes = files.map(|file| file.manifest.size_bytes).sum();
         let mut shards: [Shard; SHARDS] = std::array::from_fn(|_| Shard::new());
         for package in packages {
             let key = package.manifest.key.clone();
@@ -52,6 +56,7 @@ impl PackageIndex {
             shards: shards.map(ArcSwap::from_pointee),
             count: AtomicUsize::new(count),
             used_bytes: AtomicU64::new(used),
+            file_bytes: AtomicU64::new(file_bytes),
             turn: Mutex::new(()),
         }
     }
@@ -73,6 +78,11 @@ impl PackageIndex {
     /// Bytes of all packages.
     pub(super) fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all files.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
     }
 
     /// Waits until nobody else makes changes.
@@ -120,19 +130,23 @@ impl IndexWriter<'_> {
         let size =
             |entry: &Option<Arc<StoredPackage>>| entry.as_ref().map(|e| e.manifest.size_bytes);
         let added = size(&entry);
+        let is_file = key.package().is_none();
         let old = match entry {
             Some(entry) => shard.insert(key, entry),
             None => shard.remove(&key),
         };
         slot.store(Arc::new(shard));
         let (count, used) = (&self.index.count, &self.index.used_bytes);
+        let in_files = |bytes| if is_file { bytes } else { 0 };
         if let Some(bytes) = added {
             count.fetch_add(1, Ordering::Relaxed);
             used.fetch_add(bytes, Ordering::Relaxed);
+            self.index.file_bytes.fetch_add(in_files(bytes), Ordering::Relaxed);
         }
         if let Some(bytes) = size(&old) {
             count.fetch_sub(1, Ordering::Relaxed);
             used.fetch_sub(bytes, Ordering::Relaxed);
+            self.index.file_bytes.fetch_sub(in_files(bytes), Ordering::Relaxed);
         }
         old
     }

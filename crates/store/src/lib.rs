@@ -146,7 +146,8 @@ struct StoreInner {
     promises: Mutex<SpacePromises>,
     next_pending: AtomicU64,
     /// The turn of who writes or removes a manifest's file: the last one written has what
-    /// the index has. Taken after the index's.
+    /// the index has. Taken before the index's, for which first downloads wait: whoever has
+    /// that waits for no manifest.
     manifest_turn: Mutex<()>,
     _lock: FolderLock,
 }
@@ -321,12 +322,6 @@ impl Store {
         self.inner.index.used_bytes()
     }
 
-    /// Bytes free on the disk.
-    pub fn free_bytes(&self) -> io::Result<u64> {
-        let disk = rustix::fs::statvfs(self.root())?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-
     /// True if there is a package file that is not in the index.
     pub fn has_unverified(&self, key: impl Into<ObjectKey>) -> bool {
         let key = key.into();
@@ -343,15 +338,20 @@ impl Store {
 
     /// Removes a package; downloads under way finish from the open file.
     pub fn remove(&self, key: impl Into<ObjectKey>) -> Result<(), StoreError> {
-        self.remove_from(&mut self.writer(), &key.into())
+        let turn = self.manifest_turn();
+        self.remove_from(&turn, &mut self.writer(), &key.into())
     }
 
     /// Removes under the index's lock: no commit may place a new package between the
     /// index and the disk.
-    fn remove_from(&self, turn: &mut IndexWriter<'_>, key: &ObjectKey) -> Result<(), StoreError> {
+    fn remove_from(
+        &self,
+        _turn: &MutexGuard<'_, ()>,
+        index: &mut IndexWriter<'_>,
+        key: &ObjectKey,
+    ) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
-        turn.remove(key);
-        let _turn = self.manifest_turn();
+        index.remove(key);
         for path in [layout.manifest(key), layout.object(key)] {
             atomic::remove_file(&path).map_err(|cause| StoreError::io("remove", &path, cause))?;
         }

@@ -140,10 +140,32 @@ impl Store {
         Ok(stored)
     }
 
+    /// Verifies a file that is in place by the digest in its manifest, which names another
+    /// time or inode: the folder was copied. None if there is no such manifest. Blocks.
+    pub fn adopt_by_manifest(
+        &self,
+        key: &ObjectKey,
+    ) -> Result<Option<Arc<StoredPackage>>, StoreError> {
+        let path = self.inner.layout.manifest(key);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(StoreError::io("read", &path, cause)),
+        };
+        let manifest = serde_json::from_slice(&bytes).ok();
+        let Some(manifest) = manifest.filter(|manifest: &Manifest| manifest.key == *key) else {
+            return Ok(None);
+        };
+        let sha256 = manifest.sha256;
+        let provenance = Provenance::from_manifest(manifest);
+        self.adopt(key, Verification::Digest, Some(sha256), provenance).map(Some)
+    }
+
     /// Removes a package that failed verification from the disk.
     pub fn discard_unverified(&self, key: impl Into<ObjectKey>) -> Result<(), StoreError> {
-        let (key, mut turn) = (key.into(), self.writer());
-        if turn.get(&key).is_some() { Ok(()) } else { self.remove_from(&mut turn, &key) }
+        let (key, turn) = (key.into(), self.manifest_turn());
+        let mut index = self.writer();
+        if index.get(&key).is_some() { Ok(()) } else { self.remove_from(&turn, &mut index, &key) }
     }
 
     /// Updates the manifest of unchanged bytes; nothing else on disk changes.
@@ -177,16 +199,21 @@ impl Store {
         stored: &StoredPackage,
         change: impl FnOnce(Manifest) -> Manifest,
     ) -> Option<Arc<StoredPackage>> {
-        let stored = {
-            let mut turn = self.writer();
-            let current = turn.get(&stored.manifest.key)?;
-            if current.manifest.file != stored.manifest.file {
-                return None;
-            }
-            turn.admit(change(current.manifest.clone()))
-        };
+        let stored = self.amend_entry(stored, change)?;
         self.write_manifest(&stored.manifest.key);
         Some(stored)
+    }
+
+    /// The same in the index alone.
+    pub(super) fn amend_entry(
+        &self,
+        stored: &StoredPackage,
+        change: impl FnOnce(Manifest) -> Manifest,
+    ) -> Option<Arc<StoredPackage>> {
+        let mut turn = self.writer();
+        let current = turn.get(&stored.manifest.key)?;
+        (current.manifest.file == stored.manifest.file)
+            .then(|| turn.admit(change(current.manifest.clone())))
     }
 
     /// Notes the result of reading a package again. Removes a damaged one from the index
@@ -206,10 +233,11 @@ impl Store {
         key: &ObjectKey,
         file: &FileStamp,
     ) -> Result<bool, StoreError> {
-        let mut turn = self.writer();
-        let is_here = turn.get(key).is_some_and(|now| now.manifest.file == *file);
+        let turn = self.manifest_turn();
+        let mut index = self.writer();
+        let is_here = index.get(key).is_some_and(|now| now.manifest.file == *file);
         if is_here {
-            self.remove_from(&mut turn, key)?;
+            self.remove_from(&turn, &mut index, key)?;
         }
         Ok(is_here)
     }
@@ -222,19 +250,36 @@ impl Store {
     /// Writes the manifest that the index has by now. Failure costs a verification at the
     /// next start, no more: the package itself is in place and good.
     pub(super) fn write_manifest(&self, key: &ObjectKey) {
+        if let Err(error) = self.save_manifest(key) {
+            warn!("{error}; the package will be verified again at the next start");
+        }
+    }
+
+    /// Writes the manifest of an object that has just been placed. Nobody else has a file's
+    /// digest, by which it is known after a restart: without a manifest, the file goes.
+    pub(super) fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        if key.package().is_some() {
+            self.write_manifest(key);
+            return Ok(());
+        }
+        self.save_manifest(key).inspect_err(|_| self.remove_without_manifest(key))
+    }
+
+    pub(super) fn remove_without_manifest(&self, key: &ObjectKey) {
+        if let Err(error) = self.remove(key) {
+            warn!("{} has no manifest: {error}", key.describe());
+        }
+    }
+
+    fn save_manifest(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let _turn = self.manifest_turn();
         // None if it has been removed meanwhile.
-        let Some(stored) = self.get(key.clone()) else { return };
+        let Some(stored) = self.get(key.clone()) else { return Ok(()) };
         let path = self.inner.layout.manifest(key);
-        let written = serde_json::to_vec_pretty(&stored.manifest)
+        serde_json::to_vec_pretty(&stored.manifest)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| atomic::write(&path, &bytes));
-        if let Err(error) = written {
-            warn!(
-                "cannot write {}: {error}; the package will be verified again at the next start",
-                path.display()
-            );
-        }
+            .and_then(|bytes| atomic::write(&path, &bytes))
+            .map_err(|cause| StoreError::io("write", &path, cause))
     }
 }
 

@@ -38,6 +38,11 @@ impl Provenance {
         Self { title, source, modified_s: None, media_type, retention, withheld }
     }
 
+    pub(super) fn from_manifest(manifest: Manifest) -> Self {
+        let Manifest { title, source, modified_s, media_type, retention, withheld, .. } = manifest;
+        Self { title, source, modified_s: Some(modified_s), media_type, retention, withheld }
+    }
+
     pub(super) fn into_manifest(
         self,
         key: ObjectKey,

@@ -56,6 +56,17 @@ impl Store {
         tried.map_err(|cause| StoreError::io("write in", &folder, cause))
     }
 
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.inner.index.file_bytes()
+    }
+
+    /// Bytes free on the disk.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(self.root())?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Bytes of other objects to remove before `key` fits with `bytes`.
     pub fn shortage(&self, key: impl Into<ObjectKey>, bytes: u64, limit_bytes: u64) -> u64 {
         self.shortage_of(&key.into(), bytes, limit_bytes, None)

@@ -68,7 +68,8 @@ impl VerifiedPackage {
                 withheld,
                 ..now
             };
-            if let Some(confirmed) = store.amend(&same, facts) {
+            if let Some(confirmed) = store.amend_entry(&same, facts) {
+                store.settle(key)?;
                 return Ok(confirmed);
             }
         }
@@ -95,7 +96,7 @@ impl VerifiedPackage {
             turn.admit(manifest)
         };
         atomic::sync_folder_of(&path).map_err(io_error)?;
-        store.write_manifest(key);
+        store.settle(key)?;
         Ok(stored)
     }
 }

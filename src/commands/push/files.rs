@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use edge_mirror_protocol::dispatch::{check_file_name, check_file_names};
+use edge_mirror_protocol::dispatch::{MAX_FILES, check_file_name, check_file_names};
 
 use crate::terminal;
 
@@ -27,6 +27,7 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<SentFile>> {
         let name = named.file_name().map(|name| name.to_string_lossy().into_owned());
         add(&named, name.unwrap_or_default(), &mut files)?;
     }
+    check_count(files.len())?;
     for file in &files {
         check_file_name(&file.name).with_context(|| {
             let shown = file.path.display();
@@ -38,6 +39,18 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<SentFile>> {
         true => bail!(terminal::say("没有可发送的文件", "there is no file to send")),
         false => Ok(files),
     }
+}
+
+fn check_count(count: usize) -> Result<()> {
+    if count > MAX_FILES {
+        bail!(terminal::say(
+            format!("共 {count} 个文件，一个任务最多 {MAX_FILES} 个，请分几次发送"),
+            format!(
+                "{count} files are too many: a task has at most {MAX_FILES}; send them in parts"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn unreadable(path: &Path) -> String {
@@ -97,6 +110,8 @@ mod tests {
             let error = format!("{:#}", find(&paths).unwrap_err());
             assert!(error.contains(told), "{error}");
         }
+        assert!(check_count(MAX_FILES).is_ok());
+        assert!(check_count(MAX_FILES + 1).unwrap_err().to_string().contains("at most 20000"));
         fs::create_dir(at("empty")).unwrap();
         assert!(find(&[at("empty")]).is_err());
     }

@@ -4,7 +4,7 @@
 use axum::{
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::Response,
+    http::{HeaderName, HeaderValue, Response, header},
     response::IntoResponse,
 };
 use edge_mirror_http::{delivery, listen::Transport};
@@ -32,9 +32,8 @@ pub(super) async fn file(
         }
         let found = board.store().package(key.clone()).await.map_err(ApiError::Unreadable)?;
         let found = found.ok_or(ApiError::NoPackage(NOT_FOUND))?;
-        if found.0.manifest.withheld
-            && let Err(denied) = access.check_operator(&asked).await
-        {
+        let is_withheld = found.0.manifest.withheld;
+        if is_withheld && let Err(denied) = access.check_operator(&asked).await {
             return Ok(denied.into_response());
         }
         let permit = || match waited_for.take() {
@@ -45,8 +44,21 @@ pub(super) async fn file(
         let answer =
             delivery::respond(method, headers, found, name_and_headers, permit, &transport);
         match answer {
+            Ok(answer) if is_withheld => return Ok(confidential(answer)),
             Ok(answer) => return Ok(answer),
             Err(_) => waited_for = Some(traffic.acquire(client()).await.map_err(ApiError::Full)?),
         }
     }
+}
+
+/// Keeps a file for operators alone out of caches and from other sites' pages, as their other
+/// answers are.
+fn confidential(mut answer: Response<Body>) -> Response<Body> {
+    let headers = answer.headers_mut();
+    headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(policy, HeaderValue::from_static("same-origin"));
+    answer
 }

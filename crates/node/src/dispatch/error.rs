@@ -31,9 +31,14 @@ impl From<TransferError> for FilePullError {
 }
 
 impl FilePullError {
-    /// True if the main server has no such task for this node any more.
-    pub(super) fn is_gone(&self) -> bool {
-        matches!(self, Self::Upstream(error) if error.is_not_found())
+    /// True if the main server has the task, but not this file.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_without_file())
+    }
+
+    /// True if the main server answered, but not with the file: others may come meanwhile.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.is_refusal())
     }
 
     /// True if the file itself, or this node, is at fault: the others may come all the same.

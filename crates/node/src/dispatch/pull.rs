@@ -1,25 +1,22 @@
 //! The files of one task, from the main server onto the disk.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use edge_mirror_base::{backoff::backoff, tasks};
 use edge_mirror_protocol::{
     dispatch::{FailedFile, NodeTask, TaskFile, TaskFiles},
     object::{FileKey, ObjectKey, Retention, Verification},
-    package::Sha256,
 };
 use edge_mirror_store::{PendingPackage, Provenance, Store, StoreError, VerifiedObject};
+use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use super::{
     drop_folder,
     error::FilePullError,
+    partial::PartialTaskFile,
     progress::SharedProgress,
-    units::{PullUnit, units},
+    units::{PullUnit, complete_prefix, units},
 };
 use crate::{
     fetch::{Fetch, files::FilePermit},
@@ -28,6 +25,8 @@ use crate::{
 
 /// Tries of a file whose bytes are wrong.
 const DAMAGE_TRIES: u32 = 3;
+/// Tries of a file of which a part is here, while the main server does not send the rest.
+const REST_TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Bytes gathered for one write.
@@ -42,47 +41,19 @@ pub(super) enum TaskEnd {
     Failed,
     /// The main server does not know it any more.
     Gone,
+    /// Files are left that the main server has not sent.
+    Waiting {
+        absent: bool,
+    },
 }
 
-/// The file of which a part is here. It outlasts a pull that is given up for a more urgent
-/// task, or broken off.
-#[derive(Debug, Default)]
-pub(super) struct PartialTaskFile(Mutex<Option<(ObjectKey, Sha256, PendingPackage)>>);
-
-impl PartialTaskFile {
-    fn lock(&self) -> MutexGuard<'_, Option<(ObjectKey, Sha256, PendingPackage)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets it, and removes what is here of it.
-    pub(super) fn clear(&self) {
-        let forgotten = self.lock().take();
-        tasks::block_in_place(|| drop(forgotten));
-    }
-
-    /// Bytes that are here of this very file.
-    fn received(&self, key: &ObjectKey, sha256: Sha256) -> Option<u64> {
-        let slot = self.lock();
-        let (_, _, pending) = slot.as_ref().filter(|held| held.0 == *key && held.1 == sha256)?;
-        Some(pending.received_bytes())
-    }
-
-    fn set(&self, key: ObjectKey, sha256: Sha256, pending: PendingPackage) {
-        let before = self.lock().replace((key, sha256, pending));
-        tasks::block_in_place(|| drop(before));
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut slot = self.lock();
-        match slot.as_mut() {
-            Some((_, _, pending)) => tasks::block_in_place(|| pending.write(bytes)),
-            None => Err(StoreError::Unwanted),
-        }
-    }
-
-    fn take(&self) -> Option<PendingPackage> {
-        self.lock().take().map(|(_, _, pending)| pending)
-    }
+/// The way in which a request for files ended.
+enum UnitEnd {
+    /// They are here, or can't be had.
+    Settled,
+    Waiting {
+        absent: bool,
+    },
 }
 
 /// A pull of a task's files.
@@ -92,12 +63,18 @@ pub(super) struct TaskPull<'a> {
     pub(super) node_id: &'a str,
     pub(super) store: &'a Store,
     pub(super) limit_bytes: u64,
+    /// Most bytes of all files.
+    pub(super) files_limit: u64,
     pub(super) task: &'a NodeTask,
     pub(super) partial: &'a PartialTaskFile,
     pub(super) progress: &'a SharedProgress,
     /// The folder for copies, and their mode.
     pub(super) drop: Option<(PathBuf, u32)>,
     pub(super) request_limit: Duration,
+    /// A file that the main server does not have has failed: it was asked for often enough.
+    pub(super) gives_up: bool,
+    /// Held by a commit until it is over, even if the pull is not any more.
+    pub(super) commits: &'a Arc<Mutex<()>>,
 }
 
 impl TaskPull<'_> {
@@ -106,10 +83,14 @@ impl TaskPull<'_> {
     pub(super) async fn run(&self) -> TaskEnd {
         let Some(files) = self.file_list().await else { return TaskEnd::Gone };
         let files = Arc::new(files.files);
+        let mut waiting = None;
         for unit in self.missing(&files) {
-            if !self.pull_unit(&files, unit).await {
-                return TaskEnd::Gone;
+            if let UnitEnd::Waiting { absent } = self.pull_unit(&files, unit).await {
+                waiting = Some(absent || waiting.unwrap_or(false));
             }
+        }
+        if let Some(absent) = waiting {
+            return TaskEnd::Waiting { absent };
         }
         self.drop_files(&files).await;
         if self.progress.has_failures() { TaskEnd::Failed } else { TaskEnd::Done }
@@ -148,41 +129,62 @@ impl TaskPull<'_> {
         FileKey::new(self.task.id.as_str(), &file.name).ok().map(ObjectKey::from)
     }
 
-    /// False if the task is gone. Files that can't be had are noted.
-    async fn pull_unit(&self, files: &Arc<Vec<TaskFile>>, unit: PullUnit) -> bool {
+    /// Pulls files; those that can't be had are noted.
+    async fn pull_unit(&self, files: &Arc<Vec<TaskFile>>, mut unit: PullUnit) -> UnitEnd {
         let (mut tries, mut damaged) = (0, 0);
-        loop {
+        while !unit.is_empty() {
             let permit = self.fetch.file_permit().await;
             let pulled = match unit.len() {
                 1 => self.pull_file(&files[unit.start], unit.start, &permit).await,
-                _ => self.pull_bundle(files, unit.clone(), &permit).await,
+                _ => self.pull_bundle(files, &mut unit, &permit).await,
             };
             drop(permit);
             let error = match pulled {
-                Ok(()) => return true,
+                Ok(()) => return UnitEnd::Settled,
                 Err(FilePullError::Preempted) => continue,
-                Err(error) if error.is_gone() => return false,
                 Err(error) => error,
             };
+            tries += 1;
             damaged += u32::from(error.is_damage());
-            if error.is_of_file() && (!error.is_damage() || damaged >= DAMAGE_TRIES) {
-                // Of several, those whose bytes are good come one by one.
-                if unit.len() > 1 {
-                    for number in unit {
-                        if !Box::pin(self.pull_unit(files, number..number + 1)).await {
-                            return false;
-                        }
-                    }
-                    return true;
-                }
-                let file = &files[unit.start];
+            let file = &files[unit.start];
+            let is_hopeless = match error.is_of_file() {
+                true => !error.is_damage() || damaged >= DAMAGE_TRIES,
+                false => error.is_absence() && self.gives_up,
+            };
+            if is_hopeless && unit.len() > 1 {
+                // Those that can be had come one by one.
+                return self.pull_singly(files, unit).await;
+            }
+            if is_hopeless {
                 warn!("file {} of task {} can't be had: {error}", file.name, self.task.id);
                 self.progress.note_failed(unit.start, FailedFile::new(&file.name, error));
-                return true;
+                return UnitEnd::Settled;
             }
-            tries += 1;
+            // Another file would take the place of a part that is here.
+            if error.is_refusal() && (tries >= REST_TRIES || !self.has_part(file)) {
+                debug!("file {} of task {} has to wait: {error}", file.name, self.task.id);
+                return UnitEnd::Waiting { absent: error.is_absence() };
+            }
             self.pause(tries, &error).await;
         }
+        UnitEnd::Settled
+    }
+
+    async fn pull_singly(&self, files: &Arc<Vec<TaskFile>>, unit: PullUnit) -> UnitEnd {
+        let mut end = UnitEnd::Settled;
+        for number in unit {
+            if let waiting @ UnitEnd::Waiting { .. } =
+                Box::pin(self.pull_unit(files, number..number + 1)).await
+            {
+                end = waiting;
+            }
+        }
+        end
+    }
+
+    fn has_part(&self, file: &TaskFile) -> bool {
+        let key = self.key(file);
+        key.and_then(|key| self.partial.received(&key, file.sha256)).is_some_and(|bytes| bytes > 0)
     }
 
     async fn pause(&self, tries: u32, error: &(dyn std::error::Error + Sync)) {
@@ -201,6 +203,7 @@ impl TaskPull<'_> {
         let key = self.key(file).ok_or_else(unnamed)?;
         let received = self.partial.received(&key, file.sha256);
         if received.is_none() {
+            self.check_share(file.size)?;
             let pending = tasks::block_in_place(|| self.begin(&key, file.size))?;
             self.partial.set(key.clone(), file.sha256, pending);
         }
@@ -229,7 +232,9 @@ impl TaskPull<'_> {
         }
         let pending = self.partial.take().ok_or(StoreError::Unwanted)?;
         let (announced, provenance) = (Some(file.sha256), self.provenance(file));
+        let turn = self.commits.clone().lock_owned().await;
         tasks::blocking(move || {
+            let _turn = turn;
             pending.commit(Verification::Digest, announced, provenance, || true)
         })
         .await?;
@@ -249,8 +254,13 @@ impl TaskPull<'_> {
         let mut left = length;
         let mut batch =
             Vec::with_capacity(BATCH_BYTES.min(usize::try_from(length).unwrap_or(BATCH_BYTES)));
+        let mut yielding = pin!(self.fetch.wait_to_yield(permit));
         loop {
-            let next = permit.preempted().run_until_cancelled(body.next(None)).await;
+            let next = tokio::select! {
+                biased;
+                () = &mut yielding => None,
+                next = body.next(None) => Some(next),
+            };
             let event = match next {
                 Some(Ok(event)) => event,
                 stopped => {
@@ -289,7 +299,9 @@ impl TaskPull<'_> {
     fn begin(&self, key: &ObjectKey, bytes: u64) -> Result<PendingPackage, StoreError> {
         let begin = || self.store.begin(key, Some(bytes), self.limit_bytes);
         let begun = match begin() {
-            Err(StoreError::NoRoom(_)) if self.fetch.make_room_for_file(self.store, key, bytes) => {
+            Err(StoreError::NoRoom(_))
+                if self.fits_share() && self.fetch.make_room_for_file(self.store, key, bytes) =>
+            {
                 begin()
             }
             other => other,
@@ -302,35 +314,58 @@ impl TaskPull<'_> {
         })
     }
 
+    /// Fails where files would take more than their share of the storage.
+    fn check_share(&self, bytes: u64) -> Result<(), StoreError> {
+        let (limit, after) = (self.files_limit, self.store.file_bytes().saturating_add(bytes));
+        if after > limit {
+            return Err(StoreError::NoRoom(format!(
+                "files may take {limit} bytes here, and would take {after}; see dispatch.maxSize in the node's configuration"
+            )));
+        }
+        Ok(())
+    }
+
+    /// True if all files of the task can be here: no package goes for a part of them.
+    fn fits_share(&self) -> bool {
+        let is_of_others = |key: &ObjectKey| matches!(key, ObjectKey::File(file) if file.task() != self.task.id.as_str());
+        let stored = self.store.list();
+        let others = stored.iter().filter(|stored| is_of_others(&stored.manifest.key));
+        let others: u64 = others.map(|stored| stored.manifest.size_bytes).sum();
+        others.saturating_add(self.task.bytes) <= self.files_limit
+    }
+
     fn provenance(&self, file: &TaskFile) -> Provenance {
         let retention = self.task.keep_until.map_or(Retention::Keep, Retention::Until);
         Provenance::of_file(file.name.clone(), retention, self.task.open)
     }
 
-    /// Small files in one answer. All come, or none.
+    /// Small files in one answer. Those that have come whole are left out of the next one.
     async fn pull_bundle(
         &self,
         files: &Arc<Vec<TaskFile>>,
-        unit: PullUnit,
+        unit: &mut PullUnit,
         permit: &FilePermit,
     ) -> Result<(), FilePullError> {
+        let length: u64 = files[unit.clone()].iter().map(|file| file.size).sum();
+        self.check_share(length)?;
         let place = (unit.start, unit.len());
         let asked = self.upstream.task_bundle(self.node_id, &self.task.id, place);
         let OriginAnswer { extent, mut body, .. } = asked.await?;
         if let AnswerExtent::Unusable(reason) = extent {
             return Err(FilePullError::Unusable(reason));
         }
-        let length: u64 = files[unit.clone()].iter().map(|file| file.size).sum();
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         let gather = |batch: &[u8]| {
             bytes.extend_from_slice(batch);
             Ok(())
         };
-        self.receive(&mut body, permit, length, gather).await?;
-        let count = unit.len() as u64;
-        tasks::block_in_place(|| self.place_bundle(&files[unit], &bytes))?;
-        self.progress.note_done(count, length);
-        Ok(())
+        let received = self.receive(&mut body, permit, length, gather).await;
+        let (count, length) = complete_prefix(&files[unit.clone()], bytes.len() as u64);
+        let whole = unit.start..unit.start + count;
+        tasks::block_in_place(|| self.place_bundle(&files[whole], &bytes))?;
+        self.progress.note_done(count as u64, length);
+        unit.start += count;
+        received
     }
 
     /// Verifies the files of an answer, and puts them in place together. Blocks.

@@ -35,20 +35,36 @@ pub(super) fn units(files: &[TaskFile], is_missing: impl Fn(&TaskFile) -> bool) 
     units
 }
 
+/// Returns how many of the files so many bytes have, one after the other, and their bytes.
+pub(super) fn complete_prefix(files: &[TaskFile], bytes: u64) -> (usize, u64) {
+    let mut complete = (0, 0);
+    for file in files {
+        let end = complete.1 + file.size;
+        if end > bytes {
+            break;
+        }
+        complete = (complete.0 + 1, end);
+    }
+    complete
+}
+
 #[cfg(test)]
 mod tests {
     use edge_mirror_protocol::package::Sha256;
 
     use super::*;
 
-    fn of(sizes: &[u64], missing: &[usize]) -> Vec<PullUnit> {
+    fn files(sizes: &[u64]) -> Vec<TaskFile> {
         let file = |(n, size): (usize, &u64)| TaskFile {
             name: n.to_string(),
             size: *size,
             sha256: Sha256::new([0; 32]),
         };
-        let files: Vec<_> = sizes.iter().enumerate().map(file).collect();
-        units(&files, |file| missing.contains(&file.name.parse().unwrap()))
+        sizes.iter().enumerate().map(file).collect()
+    }
+
+    fn of(sizes: &[u64], missing: &[usize]) -> Vec<PullUnit> {
+        units(&files(sizes), |file| missing.contains(&file.name.parse().unwrap()))
     }
 
     #[test]
@@ -59,6 +75,13 @@ mod tests {
         assert_eq!(of(&[1, LARGE, 1, 1], &[0, 1, 2, 3]), [0..1, 1..2, 2..4]);
         assert_eq!(of(&[LARGE, LARGE], &[0, 1]), [0..1, 1..2]);
         assert_eq!(of(&[1, 2], &[]), Vec::<PullUnit>::new());
+    }
+
+    #[test]
+    fn files_that_have_come_whole_count_though_the_answer_breaks_off() {
+        let files = files(&[3, 0, 2, 0]);
+        let complete = [0, 2, 3, 4, 5, 9].map(|bytes| complete_prefix(&files, bytes));
+        assert_eq!(complete, [(0, 0), (0, 0), (2, 3), (2, 3), (4, 5), (4, 5)]);
     }
 
     #[test]

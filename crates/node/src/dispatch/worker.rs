@@ -4,17 +4,21 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::dispatch::{
-    DispatchReport, NodeTask, NodeTaskState, TaskList, TaskOrder, TaskReport,
+    DispatchReport, NodeTask, NodeTaskState, TaskOrder, TaskReport,
 };
 use edge_mirror_settings::{Config, Settings};
+use edge_mirror_store::Store;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
+    partial::PartialTaskFile,
     progress::SharedProgress,
-    pull::{PartialTaskFile, TaskEnd, TaskPull},
+    pull::{TaskEnd, TaskPull},
     removal::{remove_expired, remove_task},
+    waits::TaskWaits,
 };
 use crate::{
     board::StatusBoard,
@@ -26,6 +30,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(5);
 /// Interval of reports while files come.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// The same while none comes.
+const REPEAT_EVERY: Duration = Duration::from_secs(30);
 /// Interval of looks for files whose time is over.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
@@ -43,6 +49,8 @@ struct WorkerState {
     progress: SharedProgress,
     /// The order that was reported last.
     settled: Option<NodeTask>,
+    waits: TaskWaits,
+    commits: Arc<Mutex<()>>,
 }
 
 /// Runs until `end`.
@@ -79,7 +87,12 @@ impl DispatchWorker {
                 return self.pause(&version).await;
             }
         };
-        let Some(task) = first_of(list) else {
+        state.waits.retain_listed(&list);
+        let is_empty = list.tasks.is_empty();
+        let Some(task) = state.waits.choose(list, Instant::now()) else {
+            if !is_empty {
+                return self.pause(&version).await;
+            }
             state.partial.clear();
             // Nothing more until there is another list.
             return self.wait_for_news(&version).await;
@@ -91,6 +104,10 @@ impl DispatchWorker {
             TaskOrder::Remove => self.remove(&task, state).await,
             TaskOrder::Deliver => self.deliver(&task, &config, &upstream, state).await,
         };
+        // Others need not wait with it.
+        if state.waits.is_waiting(&task, Instant::now()) {
+            return;
+        }
         // Where there is another list already, this is no pause.
         let Some(report) = report else { return self.pause(&version).await };
         if self.report(report, &config, &upstream).await.is_ok() {
@@ -138,6 +155,8 @@ impl DispatchWorker {
 
     async fn remove(&self, task: &NodeTask, state: &WorkerState) -> Option<TaskReport> {
         state.partial.clear();
+        // A commit that is under way would put its file in place again.
+        let _no_commit = state.commits.lock().await;
         let (store, id) = (self.board.store(), task.id.clone());
         match tasks::blocking(move || remove_task(&store, &id)).await {
             Ok(count) => {
@@ -159,10 +178,12 @@ impl DispatchWorker {
         task: &NodeTask,
         config: &Config,
         upstream: &Upstream,
-        state: &WorkerState,
+        state: &mut WorkerState,
     ) -> Option<TaskReport> {
         let store = self.board.store();
         let began = Instant::now();
+        // What one that was broken off has placed counts.
+        drop(state.commits.lock().await);
         state.progress.begin(0, 0);
         let pull = TaskPull {
             fetch: &self.fetch,
@@ -170,20 +191,27 @@ impl DispatchWorker {
             node_id: &config.node_id,
             store: &store,
             limit_bytes: config.storage.max_size,
+            files_limit: files_limit(config, &store),
             task,
             partial: &state.partial,
             progress: &state.progress,
             drop: drop_folder(config),
             request_limit: request_limit(config),
+            gives_up: state.waits.has_waited_enough(task, began),
+            commits: &state.commits,
         };
         let end = tokio::select! {
             end = pull.run() => end,
             () = self.report_progress(task, config, upstream, state) => return None,
-            () = self.wait_for_other_order(task, config) => return None,
+            () = self.wait_for_other_order(task, config, state) => return None,
         };
         let seconds = began.elapsed().as_secs_f64();
         match end {
             TaskEnd::Gone => None,
+            TaskEnd::Waiting { absent } => {
+                state.waits.note(task, absent, Instant::now());
+                None
+            }
             TaskEnd::Done => {
                 info!("task {}: {} files are here after {seconds:.1} s", task.id, task.files);
                 Some(state.progress.report(task, NodeTaskState::Done))
@@ -195,7 +223,7 @@ impl DispatchWorker {
         }
     }
 
-    /// Reports while files come; never ends.
+    /// Reports what changes while files come; never ends.
     async fn report_progress(
         &self,
         task: &NodeTask,
@@ -205,17 +233,26 @@ impl DispatchWorker {
     ) {
         let mut tick = tokio::time::interval(REPORT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut before: Option<(TaskReport, Instant)> = None;
         loop {
             tick.tick().await;
-            let report = state.progress.report(task, NodeTaskState::Pulling);
+            let (report, now) =
+                (state.progress.report(task, NodeTaskState::Pulling), Instant::now());
+            let is_news = |(last, at): &(TaskReport, Instant)| {
+                *last != report || now.duration_since(*at) >= REPEAT_EVERY
+            };
             // The next one says more.
-            let _ = self.report(report, config, upstream).await;
+            if before.as_ref().is_none_or(is_news)
+                && self.report(report.clone(), config, upstream).await.is_ok()
+            {
+                before = Some((report, now));
+            }
         }
     }
 
     /// Waits until this task is not the first thing to do any more, or the node is to be
     /// another one or at another main server.
-    async fn wait_for_other_order(&self, task: &NodeTask, before: &Config) {
+    async fn wait_for_other_order(&self, task: &NodeTask, before: &Config, state: &WorkerState) {
         let (mut settings, mut running) =
             (self.settings.subscribe(), self.board.running.subscribe());
         let (mut dispatch, mut in_use) = (self.board.dispatch.subscribe(), self.connector.in_use());
@@ -233,7 +270,8 @@ impl DispatchWorker {
                 let upstream = self.connector.upstream(&config);
                 let asked = upstream.task_list(&config.node_id, request_limit(&config));
                 // While nobody answers, what was said before counts.
-                if asked.await.is_ok_and(|list| first_of(list).as_ref() != Some(task)) {
+                let first = |list| state.waits.choose(list, Instant::now());
+                if asked.await.is_ok_and(|list| first(list).as_ref() != Some(task)) {
                     return;
                 }
             }
@@ -262,14 +300,12 @@ impl DispatchWorker {
     }
 }
 
-/// The next thing to do: removals are quick, and make room.
-fn first_of(list: TaskList) -> Option<NodeTask> {
-    let mut tasks = list.tasks;
-    let removal = tasks.iter().position(|task| task.order == TaskOrder::Remove);
-    match (removal, tasks.is_empty()) {
-        (_, true) => None,
-        (place, false) => Some(tasks.swap_remove(place.unwrap_or(0))),
-    }
+/// Most bytes of all files. By default, as much is left to packages.
+fn files_limit(config: &Config, store: &Store) -> u64 {
+    config.dispatch.max_size.unwrap_or_else(|| {
+        let free = store.free_bytes().unwrap_or(u64::MAX);
+        config.storage.max_size.min(store.used_bytes().saturating_add(free)) / 2
+    })
 }
 
 fn request_limit(config: &Config) -> Duration {

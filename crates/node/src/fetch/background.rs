@@ -1,6 +1,6 @@
 //! Pulls in the background give way to others: those before a meeting's start to all that
-//! are more urgent, at once and with the bytes that they have; those and comparisons to
-//! `network.schedule`. A pull that somebody else needs meanwhile is none of them any more.
+//! are more urgent, at once and with the bytes that they have, and so do those of files; all
+//! these and comparisons give way to `network.schedule`. A pull that somebody else needs meanwhile is none of them any more.
 
 use std::time::Duration;
 
@@ -46,19 +46,36 @@ impl FetchInner {
     }
 
     pub(super) fn has_turn(&self, flight: &Flight) -> bool {
-        let urgency = flight.urgency_now();
-        if !urgency.is_background() {
-            return true;
+        match flight.urgency_now() {
+            PullReason::Prestage => self.has_spare_turn(),
+            urgency => !urgency.is_background() || self.is_scheduled(),
         }
-        if self.settings.current().network.schedule.limit_now() == ScheduledLimit::Off {
-            return false;
-        }
+    }
+
+    /// True if nothing more urgent than prestaging is under way, and the schedule allows
+    /// something.
+    fn has_spare_turn(&self) -> bool {
         // One that waits between two attempts needs nothing.
         let is_urgent = |other: &Flight| {
             other.urgency_now() < PullReason::Prestage && other.phase() != PullPhase::Pausing
         };
-        urgency != PullReason::Prestage
-            || !self.state().flights.values().any(|other| is_urgent(other))
+        self.is_scheduled() && !self.state().flights.values().any(|other| is_urgent(other))
+    }
+
+    fn is_scheduled(&self) -> bool {
+        self.settings.current().network.schedule.limit_now() != ScheduledLimit::Off
+    }
+
+    /// Waits until pulls of files may go on, or have to give way.
+    pub(super) async fn wait_for_spare_turn(&self, wanted: bool) {
+        let (mut turns, mut changes) = (self.turns.subscribe(), self.settings.subscribe());
+        while self.has_spare_turn() != wanted {
+            tokio::select! {
+                _ = turns.changed() => {}
+                _ = changes.changed() => {}
+                () = sleep(TURN_PAUSE) => {}
+            }
+        }
     }
 
     /// Another pull has begun, ended or become more urgent.
@@ -69,8 +86,16 @@ impl FetchInner {
     /// Waits until bytes that have arrived are paid for by the schedule, which no longer
     /// counts once somebody needs the package.
     pub(super) async fn throttle_background(&self, flight: &Flight, bytes: usize) -> Duration {
+        self.throttle_while(bytes, || flight.urgency_now().is_background()).await
+    }
+
+    pub(super) async fn throttle_while(
+        &self,
+        bytes: usize,
+        is_background: impl Fn() -> bool,
+    ) -> Duration {
         let (began, mut left) = (Instant::now(), bytes as u64);
-        while left > 0 && flight.urgency_now().is_background() {
+        while left > 0 && is_background() {
             let config = self.settings.current();
             let ScheduledLimit::BytesPerSecond(rate) = config.network.schedule.limit_now() else {
                 break;

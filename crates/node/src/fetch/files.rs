@@ -1,6 +1,7 @@
 //! Permits, bandwidth and room, which pulls of files share with those of packages.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -10,7 +11,6 @@ use std::{
 
 use edge_mirror_protocol::object::ObjectKey;
 use edge_mirror_store::{Store, evict};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Fetch, PullReason, gap, gate::PullPermit, room};
@@ -19,24 +19,36 @@ use crate::{board::RemovalCause, upstream::TransferLimits};
 /// Permit to receive files from the main server.
 pub(crate) struct FilePermit(PullPermit);
 
-impl FilePermit {
-    /// Cancelled when a package needs the permit.
-    pub(crate) fn preempted(&self) -> &CancellationToken {
-        self.0.preempted()
-    }
-}
-
 impl Fetch {
-    /// Waits for a permit. Packages of active meetings come first.
+    /// Waits for a permit. Packages come first, and those of meetings that have not been
+    /// started as files do.
     pub(crate) async fn file_permit(&self) -> FilePermit {
-        let urgency = Arc::new(AtomicU8::new(PullReason::Prestage as u8));
-        FilePermit(self.inner.gate.enter(urgency, None).await.0)
+        loop {
+            self.inner.wait_for_spare_turn(true).await;
+            let urgency = Arc::new(AtomicU8::new(PullReason::Prestage as u8));
+            let mut refused = pin!(self.inner.wait_for_spare_turn(false));
+            tokio::select! {
+                biased;
+                () = &mut refused => {}
+                (permit, _) = self.inner.gate.enter(urgency, None) => return FilePermit(permit),
+            }
+        }
+    }
+
+    /// Waits until the permit has to be given back: a package is pulled, or the schedule
+    /// allows nothing any more.
+    pub(crate) async fn wait_to_yield(&self, permit: &FilePermit) {
+        tokio::select! {
+            () = permit.0.preempted().cancelled() => {}
+            () = self.inner.wait_for_spare_turn(false) => {}
+        }
     }
 
     /// Counts bytes that have come, and waits until they are within the bandwidth.
     pub(crate) async fn account(&self, bytes: usize) -> Duration {
         self.inner.pulled_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.inner.pacer.throttle(bytes).await
+        let held_up = self.inner.pacer.throttle(bytes).await;
+        held_up + self.inner.throttle_while(bytes, || true).await
     }
 
     /// Limits of the time that a file may take.

@@ -178,11 +178,14 @@ fn bound_meeting(manifest: &Manifest) -> Option<&PackageId> {
     manifest.key.package().filter(|_| manifest.retention == Retention::Meeting)
 }
 
+/// Bytes to evict. Files stay for their time: packages share the rest among themselves, and
+/// none goes because of files that are here.
 fn excess(config: &Config, store: &Store) -> u64 {
+    let file_bytes = store.file_bytes();
     match config.storage.auto_cleanup {
         true => evict::excess(
-            store.used_bytes(),
-            config.storage.max_size,
+            store.used_bytes().saturating_sub(file_bytes),
+            config.storage.max_size.saturating_sub(file_bytes),
             config.storage.cleanup_threshold,
         ),
         false => 0,

@@ -52,14 +52,9 @@ impl StorageWorker {
             for id in unverified.iter().filter_map(ObjectKey::package) {
                 fetch.adopt(id).await;
             }
-            // A file needs a digest to be told good. The main server has not been told that
-            // it is here, and sends it again.
             tasks::blocking(move || {
-                for file in unverified.iter().filter(|key| key.package().is_none()) {
-                    if let Err(error) = store.discard_unverified(file) {
-                        warn!("{} could not be removed: {error}", file.describe());
-                    }
-                }
+                let files = unverified.iter().filter(|key| key.package().is_none());
+                files.for_each(|file| adopt_file(&store, file));
             })
             .await;
         })
@@ -85,6 +80,27 @@ impl StorageWorker {
                 None
             }
         }
+    }
+}
+
+/// Takes over a file by the digest in its manifest. Without one it can't be told good, and
+/// goes. Blocks.
+fn adopt_file(store: &Store, file: &ObjectKey) {
+    let what = file.describe();
+    match store.adopt_by_manifest(file) {
+        Ok(Some(_)) => info!("{what} found on disk, verified and adopted"),
+        Err(StoreError::Bad(error)) if error.is_damage() => {
+            warn!("{what} found on disk is not good and goes: {error}");
+            discard(store, file);
+        }
+        Ok(None) => discard(store, file),
+        Err(error) => warn!("{what} found on disk is left alone, not served: {error}"),
+    }
+}
+
+fn discard(store: &Store, file: &ObjectKey) {
+    if let Err(error) = store.discard_unverified(file) {
+        warn!("{} could not be removed: {error}", file.describe());
     }
 }
 

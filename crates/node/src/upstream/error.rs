@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// Main servers' text for a package that could not be made.
 const NO_PACKAGE: &str = "会议包不存在";
+/// Our main server's text for a task's file that it can't get.
+const NO_FILE: &str = "文件在另一台主控服务器上";
 
 #[derive(Debug, Error)]
 pub enum UpstreamError {
@@ -27,6 +29,17 @@ pub enum UpstreamError {
 impl UpstreamError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+
+    /// True if the main server answered that it can't do it, or not now.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// True if the main server does not have the file of a task.
+    pub(crate) fn is_without_file(&self) -> bool {
+        self.is_not_found()
+            || matches!(self, Self::Refused { answer, .. } if answer.contains(NO_FILE))
     }
 
     /// In a word, for pages that translate it.

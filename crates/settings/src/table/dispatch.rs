@@ -12,6 +12,12 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
                 "从本项目的主控服务器接收管理员发送的文件，保存在存储目录中。",
                 "Take the files that operators send at this project's main server, and keep them in the storage folder.",
             ),
+        setting("dispatch.maxSize", SettingKind::Size { min: 1 << 20 }, DefaultValue::Null)
+            .titled("文件的存储上限", "Limit of files")
+            .described(
+                "所有文件最多占用的空间，包含在 storage.maxSize 之内，其余留给会议包；留空表示 storage.maxSize（磁盘放不下这么多时，为磁盘能放下的）的一半。",
+                "Maximum space for all files together, within storage.maxSize: the rest is left to packages. Empty: half of storage.maxSize, or of what the disk has for it where that is less.",
+            ),
         setting("dispatch.dropFolder", SettingKind::Path, DefaultValue::Null)
             .titled("投放文件夹", "Drop folder")
             .described(
