@@ -32,7 +32,9 @@ pub(crate) struct AddressedNode<'a> {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct NodeGroup {
     /// Their ids.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) nodes: BTreeSet<String>,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) sites: BTreeSet<String>,
     /// Labels with `&`, `|`, `!` and parentheses: `screen & !(old | spare)`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -78,7 +78,8 @@ pub(super) fn operations() -> Vec<Operation> {
         guarded(call(Method::PUT, "/api/v1/dispatch/uploads", DISPATCH, "Upload a file"))
             .text("The answer, with a `name`, is one of the `files` of a task. It is kept for a day without one.")
             .asks(&["Repr-Digest", "Content-Digest"])
-            .body(true, vec![bytes("application/octet-stream")])
+            // A file may be empty.
+            .body(false, vec![bytes("application/octet-stream")])
             .answers(201, "It is here.", vec![json::<UploadedFile>()])
             .refuses(400, "Cut off, or another digest.")
             .refuses(408, "The upload stalled.")
