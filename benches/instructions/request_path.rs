@@ -29,6 +29,7 @@ use edge_mirror_http::{
 use edge_mirror_node::{
     api::{AppState, ListenOptions, RelayTraffic},
     board::StatusBoard,
+    casts::CastSender,
     fetch::Fetch,
 };
 use edge_mirror_protocol::package::{
@@ -208,6 +209,7 @@ fn serve(
         let connections = tasks.child();
         let (vault, _) = Vault::open(Vault::path_beside(settings.path()));
         let state = AppState {
+            cast_sender: Arc::new(CastSender::new(settings.clone(), Arc::default())),
             settings: settings.clone(),
             board: board.clone(),
             fetch: Fetch::new(settings.clone(), board, Arc::default(), tasks.child()),

@@ -28,6 +28,15 @@ pub struct CastArgs {
     /// The most casts in one request.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = units::cast_batch)]
     pub casts_batch: u64,
+    /// How many seconds a node that was connected a moment ago still gets a live cast.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = units::live_seconds)]
+    pub casts_live_seconds: u64,
+    /// The most programs that follow casts at this main server at a time.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = units::cast_batch)]
+    pub casts_subscribers: u64,
+    /// The most groups of nodes.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = units::cast_batch)]
+    pub casts_groups: u64,
 }
 
 impl CastArgs {
@@ -40,6 +49,9 @@ impl CastArgs {
             max_body: self.casts_body,
             max_lifetime: days(self.casts_expiry_days),
             max_batch: self.casts_batch,
+            live_for: Duration::from_secs(self.casts_live_seconds),
+            max_subscribers: self.casts_subscribers,
+            max_groups: self.casts_groups,
         }
     }
 }

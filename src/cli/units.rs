@@ -128,6 +128,14 @@ pub(super) fn task_count(text: &str) -> Result<u64, String> {
         .ok_or_else(|| told("请填写 1 到 100 的整数", "a whole number from 1 to 100 is needed"))
 }
 
+/// Whoever is away for longer gets kept casts alone.
+pub(super) fn live_seconds(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (1..=300).contains(seconds))
+        .ok_or_else(|| told("请填写 1 到 300 的整数", "a whole number from 1 to 300 is needed"))
+}
+
 /// No more than a megabyte of them is read.
 pub(super) fn cast_batch(text: &str) -> Result<u64, String> {
     text.parse()

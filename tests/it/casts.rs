@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{TestMaster, TestNode, client, until};
+use crate::support::{SocketClient, TestMaster, TestNode, client, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -208,4 +208,112 @@ async fn what_a_program_at_a_node_has_read_is_known_at_the_main_server() {
     .await;
     until_received(&main, &second, 1).await;
     assert_eq!(main.json(&second).await["delivery"]["read"], 0);
+}
+
+async fn socket(node: &TestNode, query: &str, fields: &str) -> Result<SocketClient, String> {
+    let path = format!("/api/casts/ws{query}");
+    SocketClient::connect(&node.address().to_string(), &path, fields).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_follows_over_a_websocket_and_says_there_what_it_has_read() {
+    let main = TestMaster::build().start().await;
+    let node = node(&main, "a").await;
+    until_known(&main, "a").await;
+    let first = send(&main, "t", json!({"text": "移到"}), json!({"all": true})).await;
+    let large = send(&main, "other", json!("x".repeat(4000)), json!({"nodes": ["a"]})).await;
+    let mut program = socket(&node, "?after=0", "").await.unwrap();
+    let cast = program.json().await;
+    assert_eq!((&cast["event"], &cast["n"]), (&json!("cast"), &json!(1)));
+    assert_eq!((&cast["topic"], &cast["body"]), (&json!("t"), &json!({"text": "移到"})));
+    assert_eq!(program.json().await["body"].as_str().unwrap().len(), 4000);
+    program.send(0x81, b"{\"read\": 1}").await;
+    until("the first one was read", async || {
+        (main.json(&first).await["delivery"]["read"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(main.json(&large).await["delivery"]["read"], 0, "of another topic");
+    // One that comes again goes on where it was, and by its topic.
+    let mut again = socket(&node, "?after=1&topic=other", "").await.unwrap();
+    assert_eq!(again.json().await["n"], 2);
+    let live = json!({"topic": "other", "body": 7, "to": {"nodes": ["a"]}});
+    until("the node waits for casts", async || {
+        let sending = client().post(main.url("/api/v1/casts/live")).json(&live).send();
+        let sent: Value = sending.await.unwrap().json().await.unwrap();
+        (sent["nodes"] == 1).then_some(())
+    })
+    .await;
+    let cast = again.json().await;
+    assert_eq!((&cast["event"], &cast["body"]), (&json!("live"), &json!(7)));
+    again.send(0x82, b"x").await;
+    assert_eq!(again.closed().await.0, 1003);
+    let mut wrong = socket(&node, "", "").await.unwrap();
+    wrong.send(0x81, b"{\"read\": 99}").await;
+    let (code, reason) = wrong.closed().await;
+    assert_eq!((code, &*reason), (1008, "there is no cast with number 99"));
+    drop(node.stop().await);
+    assert_eq!(program.closed().await.0, 1001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_has_the_rights_and_the_bound_of_the_event_stream() {
+    let main = TestMaster::build().start().await;
+    let limits = json!({"nodeId": "a", "casts": {"maxConsumers": 1}});
+    let node = TestNode::of(&main.authority()).with(limits).start().await;
+    let status = |answer: Result<SocketClient, String>| {
+        answer.err().map(|head| head.split(' ').nth(1).unwrap().to_owned())
+    };
+    let foreign = "origin: http://elsewhere\r\nsec-fetch-site: cross-site\r\n";
+    assert_eq!(status(socket(&node, "", foreign).await).as_deref(), Some("403"));
+    let own = format!("origin: http://{}\r\n", node.address());
+    let program = socket(&node, "", &own).await.unwrap();
+    assert_eq!(status(socket(&node, "", "").await).as_deref(), Some("503"));
+    assert_eq!(node.get("/api/casts").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(node.get("/api/casts/ws?after=x").await.status(), StatusCode::BAD_REQUEST);
+    drop(program);
+    until("its place is free", async || {
+        (node.get("/api/casts").await.status() == StatusCode::OK).then_some(())
+    })
+    .await;
+    until("nobody follows", async || {
+        (node.get("/api/casts/ws").await.status() == StatusCode::UPGRADE_REQUIRED).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_at_a_node_send_casts_where_its_operator_allows_it() {
+    let main = TestMaster::build().start().await;
+    let (from, to) = (node(&main, "from").await, node(&main, "to").await);
+    for id in ["from", "to"] {
+        until_known(&main, id).await;
+    }
+    let cast = json!({"topic": "t", "body": "hello", "to": {"nodes": ["to"]}, "key": "k"});
+    let (status, refusal) = from.post("/api/casts", cast.clone()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refusal}");
+    from.configure(json!({"casts": {"allowSend": true}})).await;
+    let (status, sent) = from.post("/api/casts", cast.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{sent}");
+    assert_eq!((&sent["from"], &sent["by"]["how"]), (&json!("from"), &json!("node")));
+    assert_eq!(from.post("/api/casts", cast.clone()).await.1, sent, "sent once");
+    let mut program = Consumer::of(&to, "?after=0").await;
+    let (_, received) = program.next().await;
+    assert_eq!((&received["body"], &received["from"]), (&json!("hello"), &json!("from")));
+    let mut other = cast.clone();
+    other["body"] = json!("another");
+    assert_eq!(from.post("/api/casts", other).await.0, StatusCode::CONFLICT);
+    // The key is this node's alone.
+    let of_operator = client().post(main.url("/api/v1/casts")).json(&cast).send().await.unwrap();
+    let of_operator: Value = of_operator.json().await.unwrap();
+    assert!(of_operator["id"] != sent["id"] && of_operator["key"] == "k", "{of_operator}");
+    let nobody = json!({"topic": "t", "body": 1, "to": {"nodes": ["x"]}});
+    let (status, refusal) = from.post("/api/casts", nobody).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(refusal["detail"].as_str().unwrap().ends_with("no such node: x"), "{refusal}");
+    let (status, sent) = from.post("/api/casts", json!([cast, cast])).await;
+    assert_eq!((status, sent["casts"].as_array().unwrap().len()), (StatusCode::CREATED, 2));
+    let _stopped = main.stop().await;
+    let (status, refusal) = from.post("/api/casts", cast).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refusal["detail"].as_str().unwrap().contains("did not answer"), "{refusal}");
 }

@@ -15,6 +15,7 @@ pub(crate) mod proxy;
 #[allow(dead_code, reason = "the main server's own tests need other parts of it")]
 pub(crate) mod s3;
 pub(crate) mod sibling;
+pub(crate) mod websocket;
 pub(crate) mod zips;
 
 use std::{
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub(crate) use main_server::{Fault, ScriptedMain};
 pub(crate) use master::TestMaster;
 pub(crate) use node::TestNode;
+pub(crate) use websocket::SocketClient;
 pub(crate) use zips::zip_of;
 
 /// Far more than anything here takes, even on a busy machine; a test that

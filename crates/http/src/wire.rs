@@ -8,6 +8,7 @@ pub mod health;
 pub mod pages;
 pub mod problem;
 pub mod snapshot;
+pub mod websocket;
 
 use std::str::FromStr;
 

@@ -1,5 +1,5 @@
-//! The node's HTTP interface. It shows what the workers report and asks `fetch` for
-//! packages; it never talks to the main server itself.
+//! The node's HTTP interface. It shows what the workers report, asks `fetch` for packages
+//! and has `casts` send messages; it never talks to the main server itself.
 
 mod casts;
 mod config;
@@ -35,7 +35,11 @@ use edge_mirror_http::{
 use edge_mirror_settings::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::{board::StatusBoard, casts::CastHistory, fetch::Fetch};
+use crate::{
+    board::StatusBoard,
+    casts::{CastHistory, CastSender},
+    fetch::Fetch,
+};
 pub use events::run as follow;
 pub use relay::RelayTraffic;
 /// For `benches/flat.rs`, which sees only what is public, and nobody else.
@@ -56,6 +60,7 @@ pub struct AppState {
     pub feed: Arc<Feed>,
     pub journal: Journal,
     pub casts: Arc<CastHistory>,
+    pub cast_sender: Arc<CastSender>,
     /// Ends the event streams.
     pub closing: CancellationToken,
 }
@@ -107,7 +112,8 @@ impl AppState {
             .route("/api/meetings/{id}/verify", post(meetings::verify))
             .route("/api/meetings/{id}", delete(meetings::remove))
             .route("/api/logs", get(logs::lines))
-            .route("/api/casts", get(casts::follow))
+            .route("/api/casts", get(casts::follow).post(casts::send::send))
+            .route("/api/casts/ws", get(casts::socket::follow))
             .route("/api/casts/read", post(casts::mark_read))
             .layer(middleware::from_fn_with_state(self.access.clone(), access::require_operator))
             .layer(middleware::from_fn(wire::confidential));
@@ -150,6 +156,7 @@ part_of_state! {
     access: AccessControl,
     feed: Arc<Feed>,
     journal: Journal,
+    cast_sender: Arc<CastSender>,
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ use tracing::{info, warn};
 use crate::{
     api::{AppState, ListenOptions, RelayTraffic},
     board::StatusBoard,
-    casts::CastHistory,
+    casts::{CastHistory, CastSender},
     fetch::Fetch,
     machine::MachineSampler,
     siblings::discovery,
@@ -218,6 +218,7 @@ impl Node {
                 self.pulls.clone(),
             ),
             relay_traffic: RelayTraffic::default(),
+            cast_sender: Arc::new(CastSender::new(settings.clone(), connector.clone())),
             settings,
             board,
             traffic: self.traffic.clone(),

@@ -12,6 +12,7 @@ mod sibling;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use edge_mirror_protocol::{
     self as protocol, Heartbeat, HeartbeatNotice, MAX_ANSWER_BYTES, MeetingStatus, OfferedPackage,
     Registration, UnreadableAnswer, Unregistration,
@@ -240,6 +241,36 @@ impl Upstream {
             request = request.header(KEY, key.reveal());
         }
         self.send(&asked, request, limit).await.map(drop)
+    }
+
+    /// Sends casts of programs here. What the main server says against them is an answer, too.
+    pub(crate) async fn send_casts(
+        &self,
+        node_id: &str,
+        casts: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), UpstreamError> {
+        let path = casts::PATH;
+        let asked = format!("POST {}{path}", self.base_url);
+        if let Some(cause) = self.tls_error.clone() {
+            return Err(UpstreamError::Untrusted { asked, cause });
+        }
+        let request = self.request(Method::POST, path, limit).body(casts);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let mut request = request.header(NODE_HEADER, node_id);
+        if let Some(key) = &self.key {
+            request = request.header(KEY, key.reveal());
+        }
+        let sent = request.send().await;
+        let response = sent.map_err(|error| UpstreamError::of(&asked, &error, limit))?;
+        let status = response.status();
+        let is_json = field(&response, "content-type") == Some("application/json");
+        let body = read(&asked, response, limit).await?;
+        match is_json {
+            true => Ok((status, body)),
+            // A proxy's, say.
+            false => Err(UpstreamError::Refused { asked, status, answer: String::new() }),
+        }
     }
 
     /// None if this version of the main server has no such list.

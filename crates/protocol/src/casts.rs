@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// `?stream=NAME&after=NUMBER`: without them, all that can still be delivered.
+/// `?stream=NAME&after=NUMBER`: without them, all that can still be delivered. By `POST`, a
+/// node sends casts of programs there.
 pub const PATH: &str = "/api/v1/nodes/casts";
 
 /// Where a node tells what its consumers have read.
@@ -57,4 +58,7 @@ pub struct DeliveredCast {
     /// Seconds since 1970.
     pub at: f64,
     pub expires_at: f64,
+    /// The node that it comes from; absent if an operator sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }

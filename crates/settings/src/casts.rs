@@ -13,6 +13,8 @@ pub struct CastConfig {
     pub max_age_days: u64,
     /// Programs that follow casts at a time.
     pub max_consumers: u64,
+    /// Programs here may send casts, too.
+    pub allow_send: bool,
 }
 
 impl CastConfig {

@@ -55,6 +55,7 @@ export default {
       token: ["管理令牌", "with the admin token"],
       session: ["已登录", "logged in"],
       open: ["未登录（--open）", "without a login (--open)"],
+      node: ["节点上的程序", "a program at a node"],
     },
     detail: {
       title: ["标题", "title"],

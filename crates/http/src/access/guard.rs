@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -135,7 +135,8 @@ pub async fn require_operator(
     let changes = is_mutating(&method);
     // No form sends the token.
     let form = origin::is_form_post(&parts.headers) && token_of(&parts.headers).is_none();
-    let judged = match changes && (form || !is_same_origin(&access, &parts)) {
+    let is_foreign = must_be_ours(&method, &parts.headers) && !is_same_origin(&access, &parts);
+    let judged = match is_foreign || (changes && form) {
         true => Err(AccessDenied::Foreign),
         false => access.authorize(&parts).await,
     };
@@ -158,13 +159,13 @@ pub async fn require_operator(
     }
 }
 
-/// Rejects changes by other sites' pages on routes that are open.
+/// Rejects changes by other sites' pages, and their WebSockets, on routes that are open.
 pub async fn refuse_foreign(
     State(access): State<AccessControl>,
     request: Request,
     next: Next,
 ) -> Response {
-    if !is_mutating(request.method()) {
+    if !must_be_ours(request.method(), request.headers()) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
@@ -177,6 +178,12 @@ pub async fn refuse_foreign(
 
 fn is_same_origin(access: &AccessControl, request: &Parts) -> bool {
     origin::is_same_origin(&request.headers, access.caller(request).secure)
+}
+
+/// True of changes, and of a switch to another protocol: CORS does not keep pages of other
+/// sites from reading what a WebSocket says.
+fn must_be_ours(method: &Method, headers: &HeaderMap) -> bool {
+    is_mutating(method) || headers.contains_key(header::UPGRADE)
 }
 
 fn is_mutating(method: &Method) -> bool {

@@ -20,7 +20,7 @@ use axum::{
 use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_http::{access::Operator, wire::ApiQuery};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 use tracing::info;
 
 use crate::{
@@ -33,7 +33,9 @@ use crate::{
     server::{AddedCasts, Server},
     state::{
         audit::AuditedOperator,
-        casts::{CastId, CastPriority, CastStatus, DeliveryState, KeptCast},
+        casts::{
+            CastId, CastOrigin, CastPriority, CastStatus, DeliveryState, KeptCast, shown_key,
+        },
         destinations::Destinations,
     },
 };
@@ -72,6 +74,9 @@ pub(crate) struct CastView<'a> {
     cancelled_at: Option<f64>,
     key: Option<&'a str>,
     by: &'a AuditedOperator,
+    /// The node that it comes from; absent if an operator sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
     /// In lists and answers to changes, there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<CastDelivery>,
@@ -135,8 +140,9 @@ impl<'a> CastView<'a> {
             at: cast.at.as_secs_f64(),
             expires_at: cast.expires_at.as_secs_f64(),
             cancelled_at: cast.cancelled_at.map(UnixMillis::as_secs_f64),
-            key: Some(&*cast.key).filter(|key| !key.is_empty()),
+            key: Some(shown_key(&cast.key)).filter(|key| !key.is_empty()),
             by: &details.by,
+            from: details.from.as_deref(),
             delivery: None,
         }
     }
@@ -182,8 +188,18 @@ pub(crate) async fn create(
     _: DeclaredJson,
     JsonItems { items, is_list }: JsonItems,
 ) -> Result<Response, RequestError> {
+    let origin = CastOrigin::from(AuditedOperator::from(&operator));
+    keep(server, (items, is_list), origin).await
+}
+
+/// Keeps casts, one or a list of them, and answers with what became of them.
+pub(super) async fn keep(
+    server: Arc<Server>,
+    (items, is_list): (Vec<Map<String, Value>>, bool),
+    origin: CastOrigin,
+) -> Result<Response, RequestError> {
     let reading = server.clone();
-    let casts = tasks::blocking(move || reading.read_casts(items, &operator)).await?;
+    let casts = tasks::blocking(move || reading.read_casts(items, &origin)).await?;
     let added = server.add_casts(casts).await?;
     if is_list {
         return Ok((StatusCode::CREATED, WrittenJson::new(&sent(added))).into_response());

@@ -99,7 +99,9 @@ pub(crate) async fn put(
     let group = serde_json::from_value(Value::Object(body)).map_err(|error| {
         RequestError::Invalid(format!("分组格式错误 / the group is malformed: {error}"))
     })?;
-    server.change_by(&operator, GroupCommand::Put { name: name.clone(), group }).await?;
+    let most = server.casts.limits.max_groups;
+    let command = GroupCommand::Put { name: name.clone(), group, most };
+    server.change_by(&operator, command).await?;
     info!("group {name} was set");
     view(&server, &name)
 }

@@ -30,13 +30,14 @@ use crate::{
     counts::{DroppedCastReader, SentCastKind},
     refusal::RequestError,
     server::{Server, StreamedCast},
-    state::casts,
+    state::{
+        audit::AuditedOperator,
+        casts::{self, CastOrigin},
+    },
 };
 
 type Shared = State<Arc<Server>>;
 
-/// Each costs a connection.
-const MAX_SUBSCRIBERS: usize = 1000;
 /// A stream ends after this time, and its reader connects again: with the rights that it has
 /// then.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -68,8 +69,8 @@ pub(crate) async fn send(
     let reading = server.clone();
     let new = tasks::blocking(move || {
         let (now, limits) = (UnixMillis::now(), &reading.casts.limits);
-        let by = (&operator).into();
-        casts::read_live_casts(items, limits, &by, now, |to| reading.resolve(to))
+        let origin = CastOrigin::from(AuditedOperator::from(&operator));
+        casts::read_live_casts(items, limits, &origin, now, |to| reading.resolve(to))
     });
     let new = new.await?;
     let subscribers = server.live_casts.subscribers().count();
@@ -103,7 +104,7 @@ pub(crate) async fn stream(
     State(server): Shared,
     ApiQuery(StreamQuery { topic }): ApiQuery<StreamQuery>,
 ) -> Response {
-    let Some(casts) = server.live_casts.subscribers().subscribe(MAX_SUBSCRIBERS) else {
+    let Some(casts) = server.live_casts.subscribers().subscribe(server.casts.limits.max_subscribers) else {
         let text =
             "订阅者过多，请稍后再试 / too many programs follow casts already, try again later";
         return wire::detail(StatusCode::SERVICE_UNAVAILABLE, text);

@@ -1,4 +1,4 @@
-//! `GET /api/v1/nodes/casts`: the nodes' request for casts.
+//! `/api/v1/nodes/casts`: the nodes' requests for casts, and those that programs there send.
 //!
 //! A node that waits (`Prefer: wait`, RFC 7240) is answered as soon as there is a cast for
 //! it. That it asks for what comes after a number says that it has everything before on
@@ -21,11 +21,17 @@ use tokio::time::Instant;
 
 use super::status::{accepted_node, preferred_wait};
 use crate::{
-    api::json::JsonBody,
+    api::{
+        casts::keep,
+        json::{DeclaredJson, JsonBody, JsonItems},
+    },
     counts::DroppedCastReader,
     refusal::RequestError,
     server::{NamedPlace, Server},
-    state::casts::CastSelection,
+    state::{
+        audit::{AuditedLogin, AuditedOperator},
+        casts::{CastOrigin, CastSelection},
+    },
 };
 
 /// Longest wait for the first look into the database.
@@ -76,6 +82,21 @@ pub(crate) async fn for_node(
         answer.headers_mut().insert(APPLIED, HeaderValue::from_static("wait"));
     }
     Ok(answer)
+}
+
+/// Keeps casts of programs at a node, whose operator allows that there.
+pub(crate) async fn send(
+    State(server): State<Arc<Server>>,
+    _: DeclaredJson,
+    request: Request,
+) -> Result<Response, RequestError> {
+    let (parts, body) = request.into_parts();
+    let node_id = addressed_node(&server, &parts).await?;
+    let address = server.access.caller(&parts).address;
+    let by = AuditedOperator { address, how: AuditedLogin::Node };
+    let request = Request::from_parts(parts, body);
+    let JsonItems { items, is_list } = JsonItems::from_request(request, &server).await?;
+    keep(server, (items, is_list), CastOrigin { by, from: Some(node_id) }).await
 }
 
 /// Notes what consumers at a node have read.

@@ -88,6 +88,7 @@ fn operations() -> Vec<Operation> {
     all.extend(casts::of_groups());
     all.extend(casts::operations());
     all.push(casts::of_nodes());
+    all.push(casts::of_programs());
     all.push(casts::of_readers());
     all.extend(dispatch::operations());
     all.extend(dispatch::of_nodes());

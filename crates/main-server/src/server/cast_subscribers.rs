@@ -33,9 +33,9 @@ impl Default for CastSubscribers {
 
 impl CastSubscribers {
     /// Follows what comes from now on. None if so many follow already.
-    pub(crate) fn subscribe(&self, most: usize) -> Option<broadcast::Receiver<Arc<StreamedCast>>> {
+    pub(crate) fn subscribe(&self, most: u64) -> Option<broadcast::Receiver<Arc<StreamedCast>>> {
         let receiver = self.0.subscribe();
-        (self.count() <= most).then_some(receiver)
+        (self.count() as u64 <= most).then_some(receiver)
     }
 
     pub(crate) fn count(&self) -> usize {

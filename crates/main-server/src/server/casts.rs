@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_http::access::Operator;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,7 +12,7 @@ use crate::{
     repository::CastFilter,
     server::Server,
     state::{
-        casts::{self, CastId, CastLimits, CastReceipt, KeptCast, NewCast},
+        casts::{self, CastId, CastLimits, CastOrigin, CastReceipt, KeptCast, NewCast},
         destinations::{Audience, Destinations, UnusableDestinations},
         fleet::KnownNode,
         groups::AddressedNode,
@@ -71,14 +70,14 @@ impl CastQueue {
 }
 
 impl Server {
-    /// Reads casts that an operator sends to nodes of this fleet.
+    /// Reads casts that somebody sends to nodes of this fleet.
     pub(crate) fn read_casts(
         &self,
         items: Vec<Map<String, Value>>,
-        by: &Operator,
+        origin: &CastOrigin,
     ) -> Result<Vec<NewCast>, RequestError> {
         let (now, limits) = (UnixMillis::now(), &self.casts.limits);
-        casts::read_casts(items, limits, &by.into(), now, |to| self.resolve(to))
+        casts::read_casts(items, limits, origin, now, |to| self.resolve(to))
     }
 
     /// The nodes that are meant, as they are known now.

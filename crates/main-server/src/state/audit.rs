@@ -47,6 +47,8 @@ pub(crate) enum AuditedLogin {
     Session,
     /// Not at all: `--open`.
     Open,
+    /// As a node of the fleet, whose operator lets programs send.
+    Node,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,7 +134,7 @@ impl AuditEvent {
             _ if changes.is_empty() => None,
             MasterCommand::Meeting(command) => Self::of_meeting(command),
             MasterCommand::Node(command) => Self::of_node(command, before, &changes.nodes),
-            MasterCommand::Group(GroupCommand::Put { name, group }) => {
+            MasterCommand::Group(GroupCommand::Put { name, group, .. }) => {
                 Some(Self::about(AuditAction::GroupSet, name).with("group", json!(group)))
             }
             MasterCommand::Group(GroupCommand::Remove(name)) => {
@@ -280,7 +282,7 @@ mod tests {
         assert_eq!(uploaded.details["sha256"], json!(sha256));
         assert_eq!(event_of(&mut state, MeetingCommand::Announce(vec![id()])), None);
         let group = NodeGroup { sites: ["3F".to_owned()].into(), ..NodeGroup::default() };
-        let put = || GroupCommand::Put { name: "g".into(), group: group.clone() };
+        let put = || GroupCommand::Put { name: "g".into(), group: group.clone(), most: 10 };
         let set = event_of(&mut state, put()).unwrap();
         assert_eq!(
             (set.subject.as_deref(), &set.details["group"]["sites"]),

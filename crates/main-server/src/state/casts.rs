@@ -20,7 +20,7 @@ pub(crate) use admission::{CastReceipt, CastRefusal, CastTotals, KeyedCast, admi
 pub(crate) use cursors::{CastCursors, CastGap, CastReadMark, DeliveryState, NodeCursor, delivery};
 #[cfg(test)]
 pub(crate) use request::{CastRequest, LiveCastRequest};
-pub(crate) use request::{MAX_TOPIC, NewCast, read_casts, read_live_casts};
+pub(crate) use request::{MAX_TOPIC, NewCast, read_casts, read_live_casts, shown_key};
 pub(crate) use streams::CastStreams;
 pub(crate) use tail::{
     ANSWER_BYTES, CastSelection, CastTail, DeliverableCast, TailSearch, delivered_text,
@@ -44,6 +44,12 @@ pub struct CastLimits {
     pub max_lifetime: Duration,
     /// Casts in one request.
     pub max_batch: u64,
+    /// The time within which a node that waited a moment ago still gets a live cast.
+    pub live_for: Duration,
+    /// Programs that follow casts at the main server at a time.
+    pub max_subscribers: u64,
+    /// Groups of nodes.
+    pub max_groups: u64,
 }
 
 impl Default for CastLimits {
@@ -56,6 +62,9 @@ impl Default for CastLimits {
             max_body: 4096,
             max_lifetime: 30 * DAY,
             max_batch: 1000,
+            live_for: Duration::from_secs(10),
+            max_subscribers: 1000,
+            max_groups: 500,
         }
     }
 }
@@ -89,8 +98,25 @@ pub(crate) struct CastDetails {
     pub(crate) to: Destinations,
     pub(crate) priority: CastPriority,
     pub(crate) by: AuditedOperator,
+    /// The node that it comes from; None if an operator sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
     /// The digest of what its sender said, to know a repetition by.
     pub(crate) fingerprint: String,
+}
+
+/// The sender of casts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CastOrigin {
+    pub(crate) by: AuditedOperator,
+    /// The node whose program it is; None of an operator's.
+    pub(crate) from: Option<String>,
+}
+
+impl From<AuditedOperator> for CastOrigin {
+    fn from(by: AuditedOperator) -> Self {
+        Self { by, from: None }
+    }
 }
 
 /// A cast as it is kept.

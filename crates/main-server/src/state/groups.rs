@@ -10,8 +10,6 @@ use crate::{refusal::RequestError, state::fleet::KnownNodes};
 
 pub(crate) use expression::LabelExpression;
 
-/// More than a venue has.
-const MAX_GROUPS: usize = 500;
 const MAX_ENTRIES: usize = 1000;
 const MAX_TEXT: usize = 256;
 const MAX_NAME: usize = 200;
@@ -53,6 +51,8 @@ pub(crate) enum GroupCommand {
     Put {
         name: String,
         group: NodeGroup,
+        /// Groups that there may be.
+        most: u64,
     },
     Remove(String),
 }
@@ -104,16 +104,16 @@ impl NodeGroups {
     ) -> Result<Option<Self>, RequestError> {
         let mut groups = self.clone();
         match command {
-            GroupCommand::Put { name, group } => {
+            GroupCommand::Put { name, group, most } => {
                 if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
                     return Err(RequestError::Invalid(format!(
                         "分组名称应为 1 到 {MAX_NAME} 字节，不含控制字符 / a group's name has 1 to {MAX_NAME} bytes and no control characters"
                     )));
                 }
                 group.check(known).map_err(RequestError::Invalid)?;
-                if self.0.len() >= MAX_GROUPS && self.get(name).is_none() {
+                if self.0.len() as u64 >= *most && self.get(name).is_none() {
                     return Err(RequestError::Invalid(format!(
-                        "分组已达上限 {MAX_GROUPS} 个 / there are {MAX_GROUPS} groups already"
+                        "分组已达上限 {most} 个（--casts-groups） / there are {most} groups already (--casts-groups)"
                     )));
                 }
                 groups.0.insert(name.clone(), group.clone());
@@ -134,6 +134,8 @@ mod tests {
     use super::*;
     use crate::state::fleet::{FleetRecord, KnownNode, LearnedNode};
 
+    const MAX_GROUPS: u64 = 500;
+
     fn known() -> KnownNodes {
         let node = |id: &str| {
             let client = [10, 0, 0, 1].into();
@@ -149,7 +151,7 @@ mod tests {
 
     fn put(groups: &NodeGroups, name: &str, group: &Value) -> Result<Option<NodeGroups>, String> {
         let group = serde_json::from_value(group.clone()).map_err(|error| error.to_string())?;
-        let command = GroupCommand::Put { name: name.to_owned(), group };
+        let command = GroupCommand::Put { name: name.to_owned(), group, most: MAX_GROUPS };
         groups.apply(&known(), &command).map_err(|error| error.to_string())
     }
 

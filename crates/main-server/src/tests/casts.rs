@@ -245,3 +245,31 @@ async fn without_the_database_casts_are_refused_and_none_that_was_acknowledged_i
     assert_eq!(found["casts"][1], kept);
     assert_eq!(found["casts"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_accepted_nodes_send_casts_and_groups_and_subscribers_are_bounded() {
+    let limits = CastLimits { max_groups: 1, max_subscribers: 1, ..CastLimits::default() };
+    let t = TestMaster::with_casts(limits).await;
+    let send = async |node: Option<&str>, body: Value| {
+        let request = t.request(Method::POST, "/api/v1/nodes/casts").json(&body);
+        let named = match node {
+            Some(node) => request.header("edge-mirror-node", node),
+            None => request,
+        };
+        both(named).await
+    };
+    assert_eq!(send(None, cast(json!({}))).await.0, 403);
+    let (status, sent) = send(Some("a"), cast(json!({"key": "k"}))).await;
+    assert_eq!((status, &sent["from"], &sent["key"]), (StatusCode::CREATED, &json!("a"), &json!("k")));
+    let foreign = t.request(Method::POST, "/api/v1/nodes/casts").json(&cast(json!({})));
+    let foreign = foreign.header("edge-mirror-node", "a").header("origin", "http://elsewhere");
+    assert_eq!(both(foreign).await.0, 403);
+    let put = async |name: &str| {
+        let group = json!({"nodes": ["a"]});
+        both(t.request(Method::PUT, &format!("/api/v1/groups/{name}")).json(&group)).await.0
+    };
+    assert_eq!((put("one").await, put("two").await), (StatusCode::OK, StatusCode::BAD_REQUEST));
+    let follower = t.get("/api/v1/casts/stream").await;
+    assert_eq!(t.get("/api/v1/casts/stream").await.status(), 503);
+    drop(follower);
+}

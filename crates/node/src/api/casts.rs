@@ -1,11 +1,14 @@
-//! `GET /api/casts`: the casts that come to this node, as server-sent events, for programs
-//! that an operator lets listen.
+//! `/api/casts`: the casts that come to this node, for programs that an operator lets listen,
+//! and those that programs here send.
 //!
-//! Each event's id is the cast's number here; a reader that reconnects with it
-//! (`Last-Event-ID`, or `?after=`) misses nothing that is still kept. What a reader has not
-//! read waits in the history and nowhere else, so that a slow one costs no memory.
+//! `GET` has them as server-sent events, `socket` as a WebSocket. Each event's id is the
+//! cast's number here; a reader that reconnects with it (`Last-Event-ID`, or `?after=`)
+//! misses nothing that is still kept.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+pub(super) mod send;
+pub(super) mod socket;
+
+use std::convert::Infallible;
 
 use axum::{
     body::Bytes,
@@ -17,20 +20,10 @@ use edge_mirror_http::wire::{self, ApiQuery, feed};
 use edge_mirror_protocol::casts::DeliveredCast;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{
-        broadcast::{self, error::RecvError},
-        watch,
-    },
-    time::Instant,
-};
+use tokio::time::timeout;
 
 use super::AppState;
-use crate::casts::{CastHistory, NodeCast};
-
-/// A stream ends after this time, and its reader connects again: with the rights that it
-/// has then.
-const LIFETIME: Duration = Duration::from_secs(600);
+use crate::casts::{CastFollower, ConsumerEvent, NodeCast};
 
 #[derive(Deserialize)]
 pub(super) struct ConsumerPlace {
@@ -47,6 +40,12 @@ pub(super) struct ConsumedCast<'a> {
     n: u64,
     #[serde(flatten)]
     cast: &'a DeliveredCast,
+}
+
+impl<'a> From<&'a NodeCast> for ConsumedCast<'a> {
+    fn from(cast: &'a NodeCast) -> Self {
+        Self { n: cast.n, cast: &cast.cast }
+    }
 }
 
 /// Live casts that a slow reader did not get.
@@ -87,24 +86,10 @@ pub(super) async fn follow(
     ApiQuery(asked): ApiQuery<ConsumerPlace>,
     headers: HeaderMap,
 ) -> Response {
-    let limits = &app.settings.current().casts;
-    let news = app.casts.subscribe();
-    if app.casts.followers() > limits.max_consumers as usize {
-        let text =
-            "订阅者过多，请稍后再试 / too many programs follow casts already, try again later";
-        return wire::detail(StatusCode::SERVICE_UNAVAILABLE, text);
-    }
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
-    let place = last.or(asked.after).unwrap_or_else(|| app.casts.last());
-    let stream = CastStream {
-        history: app.casts.clone(),
-        news,
-        live: app.casts.subscribe_live(),
-        place,
-        topic: asked.topic,
-        ready: VecDeque::from([feed::comment()]),
-        ends: Instant::now() + LIFETIME,
-    };
+    let place = ConsumerPlace { after: last.or(asked.after), ..asked };
+    let Some(follower) = follower(&app, place) else { return too_many() };
+    let stream = CastStream { follower, is_new: true };
     let closing = app.closing.clone();
     feed::response(stream::unfold(stream, move |mut stream| {
         let closing = closing.clone();
@@ -115,59 +100,43 @@ pub(super) async fn follow(
     }))
 }
 
+/// None if as many follow as may.
+fn follower(app: &AppState, ConsumerPlace { after, topic }: ConsumerPlace) -> Option<CastFollower> {
+    app.casts.follow(after, topic, app.settings.current().casts.max_consumers)
+}
+
+fn too_many() -> Response {
+    let text = "订阅者过多，请稍后再试 / too many programs follow casts already, try again later";
+    wire::detail(StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
 struct CastStream {
-    history: Arc<CastHistory>,
-    news: watch::Receiver<u64>,
-    live: broadcast::Receiver<Arc<DeliveredCast>>,
-    place: u64,
-    topic: String,
-    ready: VecDeque<Bytes>,
-    ends: Instant,
+    follower: CastFollower,
+    /// Nothing was sent yet.
+    is_new: bool,
 }
 
 impl CastStream {
     /// None at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            self.news.borrow_and_update();
-            let before = self.place;
-            let (found, place) = self.history.after(before, &self.topic);
-            self.place = place;
-            if let Some(before) = found.lost_before {
-                self.ready.push_back(feed::event("lost", &LostCasts { before }));
-            }
-            self.ready.extend(found.casts.iter().map(|cast| event(cast)));
-            if !self.ready.is_empty() || place != before {
-                continue;
-            }
-            tokio::select! {
-                changed = self.news.changed() => changed.ok()?,
-                live = self.live.recv() => self.ready.extend(self.live_event(live)),
-                () = tokio::time::sleep(feed::SILENCE) => return Some(feed::comment()),
-                () = tokio::time::sleep_until(self.ends) => return None,
-            }
+        if std::mem::take(&mut self.is_new) {
+            return Some(feed::comment());
         }
-    }
-
-    fn live_event(&self, received: Result<Arc<DeliveredCast>, RecvError>) -> Option<Bytes> {
-        match received {
-            Ok(cast) => {
-                let is_wanted = self.topic.is_empty() || cast.topic == self.topic;
-                is_wanted.then(|| feed::event("live", &*cast))
-            }
-            Err(RecvError::Lagged(count)) => {
-                Some(feed::event("dropped", &MissedLiveCasts { count }))
-            }
-            // The history is as long-lived as the node.
-            Err(RecvError::Closed) => None,
+        match timeout(feed::SILENCE, self.follower.next()).await {
+            Ok(event) => event.map(|event| written(&event)),
+            Err(_) => Some(feed::comment()),
         }
     }
 }
 
-fn event(cast: &NodeCast) -> Bytes {
-    let event = feed::event("cast", &ConsumedCast { n: cast.n, cast: &cast.cast });
-    [format!("id: {}\n", cast.n).as_bytes(), &event].concat().into()
+fn written(event: &ConsumerEvent) -> Bytes {
+    match event {
+        ConsumerEvent::Kept(cast) => {
+            let event = feed::event("cast", &ConsumedCast::from(&**cast));
+            [format!("id: {}\n", cast.n).as_bytes(), &event].concat().into()
+        }
+        ConsumerEvent::Live(cast) => feed::event("live", &**cast),
+        ConsumerEvent::Dropped(count) => feed::event("dropped", &MissedLiveCasts { count: *count }),
+        ConsumerEvent::Lost(before) => feed::event("lost", &LostCasts { before: *before }),
+    }
 }

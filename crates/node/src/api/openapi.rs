@@ -24,7 +24,7 @@ use super::{
     AppState, ListenOptions, config, download, error::RefusedChange, logs, meetings,
     relay::RelayTraffic, status,
 };
-use crate::{board::StatusBoard, fetch::Fetch};
+use crate::{board::StatusBoard, casts::CastSender, fetch::Fetch};
 
 /// The bodies that old tools send.
 #[derive(JsonSchema)]
@@ -42,6 +42,37 @@ enum Interval {
 enum InObject {
     Number(#[schemars(range(min = 10, max = 300))] u16),
     Text(#[schemars(regex(pattern = "^(1[0-9]|[2-9][0-9]|[12][0-9]{2}|300)$"))] String),
+}
+
+/// A cast of a program, as the main server reads it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "read by the main server")]
+struct ProgramCast {
+    #[schemars(length(min = 1, max = 200))]
+    topic: String,
+    /// A text, or any JSON.
+    body: Value,
+    to: CastDestinations,
+    /// `low`, `normal`, `high` or `urgent`.
+    priority: Option<String>,
+    /// Seconds for which nodes that are away can still get it; a day if absent.
+    #[schemars(range(min = 1))]
+    expires_in_s: Option<u64>,
+    /// The same as a time, in seconds since 1970.
+    expires_at: Option<f64>,
+    #[schemars(length(min = 1, max = 200))]
+    key: Option<String>,
+}
+
+/// Nodes, as at the main server.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
+struct CastDestinations {
+    all: Option<bool>,
+    nodes: Option<Vec<String>>,
+    sites: Option<Vec<String>>,
+    labels: Option<Vec<String>>,
+    groups: Option<Vec<String>>,
 }
 
 /// The refusal of a change: by its content, or because it can't be parsed.
@@ -100,6 +131,40 @@ fn operations() -> Vec<Operation> {
         )
         .query("topic", json!({"type": "string"}), "Those of this topic.")
         .refuses(400, "A value that is not allowed."),
+        guarded(call(Method::GET, "/api/casts/ws", CASTS, "The same over a WebSocket"))
+            .text(
+                "Each event is a JSON text with its name as `event`. A program may say \
+                 {\"read\": number}: it has read that cast, and those before it of its topic. It is \
+                 closed with 1001 when the node stops and after ten minutes, 1003 or 1008 after a \
+                 message that makes no sense, 1009 after one that is too long.",
+            )
+            .query(
+                "after",
+                json!({"type": "integer", "minimum": 0}),
+                "Those after this number; without it, those that come.",
+            )
+            .query("topic", json!({"type": "string"}), "Those of this topic.")
+            .answers(101, "What follows is WebSocket.", vec![])
+            .refuses(400, "A value that is not allowed.")
+            .refuses(403, "Another site's page.")
+            .refuses(426, "No upgrade to WebSocket version 13.")
+            .refuses(503, "Too many programs follow casts."),
+        takes(guarded(call(Method::POST, "/api/casts", CASTS, "Send messages to nodes")))
+            .text(
+                "If `casts.allowSend` is on. They go to the main server, and its answer is the \
+                 answer; it notes which node they come from. With a key, a cast is sent once \
+                 however often it is posted.",
+            )
+            .body(true, vec![json::<ProgramCast>()])
+            .answers(201, "On the main server's disk: the cast, or of a list their ids.", vec![json::<Map<String, Value>>()])
+            .refuses(400, "A value that is not allowed.")
+            .refuses(403, "`casts.allowSend` is off, or the main server does not accept this node.")
+            .refuses(409, "Another cast from here has this key.")
+            .refuses(415, "No JSON.")
+            .refuses(422, "Malformed, and how.")
+            .refuses(503, "The main server can't be reached, or can't save it now.")
+            .with(&["Retry-After"])
+            .refuses(507, "As many casts are kept as may be."),
         guarded(call(Method::POST, "/api/casts/read", CASTS, "A cast was read"))
             .text("With those before it of its topic. The main server is told.")
             .query("n", json!({"type": "integer", "minimum": 0}), "Its number here.")
@@ -242,6 +307,7 @@ fn app_state(folder: &Path) -> AppState {
     let board = Arc::new(StatusBoard::new(store, 1));
     let fetch = Fetch::new(settings.clone(), board.clone(), Arc::default(), Tasks::new());
     AppState {
+        cast_sender: Arc::new(CastSender::new(settings.clone(), Arc::default())),
         access: AccessControl::new(
             "node",
             Vault::at(folder.join("access.json")),

@@ -299,6 +299,7 @@ mod tests {
             max_bytes: 1 << 20,
             max_age_days: 7,
             max_consumers: 10,
+            allow_send: false,
         }
     }
 
@@ -310,6 +311,7 @@ mod tests {
             priority: "normal".to_owned(),
             at: 1.5,
             expires_at: 2.5,
+            from: None,
         };
         let casts = ids.clone().map(cast).collect();
         let (live, live_casts) = (String::new(), vec![]);

@@ -40,5 +40,12 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
                 "How many programs may follow casts at a time. Others are refused.",
             )
             .advanced(),
+        boolean("casts.allowSend", false)
+            .titled("允许本机程序发送消息", "Let programs send casts")
+            .described(
+                "本节点的程序可以通过主控服务器向其他节点发送消息（POST /api/casts）；主控服务器记下是哪个节点。",
+                "Programs at this node may send casts to other nodes, by way of the main server (POST /api/casts). It notes which node they come from.",
+            )
+            .advanced(),
     ],
 };

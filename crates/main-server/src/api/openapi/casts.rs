@@ -88,6 +88,20 @@ pub(super) fn of_nodes() -> Operation {
         .refuses(503, "The database does not answer.")
 }
 
+/// The call of nodes for programs there.
+pub(super) fn of_programs() -> Operation {
+    takes(call(Method::POST, PATH, super::NODES, "Casts of programs at a node"))
+        .text("As operators send them. A key is the node's own: no other sender can use it up.")
+        .asks(&["Edge-Mirror-Node"])
+        .body(true, vec![json::<OneOrMany>()])
+        .answers(201, "The cast; of a list, their ids.", vec![json::<Sent<'_>>()])
+        .refuses(403, "No accepted node, or another site's page.")
+        .refuses(409, "Another cast of this node has this key.")
+        .refuses(415, "No JSON.")
+        .refuses(503, UNSAVED)
+        .refuses(507, "As many casts are kept as may be, and none has expired.")
+}
+
 pub(super) fn operations() -> Vec<Operation> {
     let one = |method, summary| {
         guarded(call(method, "/api/v1/casts/{cast}", CASTS, summary))

@@ -18,7 +18,7 @@ fn new_casts(bodies: std::ops::Range<usize>, to: &str) -> Vec<NewCast> {
         let nodes = ["a", "节点\0"].map(|id| AddressedNode { id, site: "", labels: &[] });
         to.resolve(&NodeGroups::default(), nodes.into_iter())
     };
-    read_casts(items, &CastLimits::default(), &by, UnixMillis::now(), resolve).unwrap()
+    read_casts(items, &CastLimits::default(), &by.into(), UnixMillis::now(), resolve).unwrap()
 }
 
 async fn append(casts: &mut CastRepository, new: &[NewCast]) -> Result<Vec<i64>, StateError> {
@@ -256,7 +256,11 @@ async fn groups_are_kept_followed_and_restored() {
     for database in on_both_engines(&postgres).await {
         let (mut repository, mut state) = database.opened().await;
         let group = NodeGroup { sites: ["3F".to_owned()].into(), ..NodeGroup::default() };
-        let put = |name: &str| GroupCommand::Put { name: name.to_owned(), group: group.clone() };
+        let put = |name: &str| GroupCommand::Put {
+            name: name.to_owned(),
+            group: group.clone(),
+            most: 10,
+        };
         commit(&mut repository, &mut state, &[put("screens")]).await;
         let file = database.data().join("backup.jsonl");
         back_up(&database.location, database.data(), &file).await.unwrap();

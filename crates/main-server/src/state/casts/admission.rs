@@ -114,6 +114,7 @@ mod tests {
             to: Destinations::default(),
             priority: CastPriority::Normal,
             by,
+            from: None,
             fingerprint: fingerprint.to_owned(),
         };
         NewCast {

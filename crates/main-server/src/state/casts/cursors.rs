@@ -221,6 +221,7 @@ mod tests {
                 to: Destinations::default(),
                 priority: CastPriority::Normal,
                 by,
+                from: None,
                 fingerprint: String::new(),
             },
             body: "1".into(),

@@ -3,26 +3,21 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::package::Sha256;
+use edge_mirror_protocol::package::{Sha256, percent_encoded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::{CastDetails, CastId, CastLimits, CastPriority, KeptCast};
+use super::{CastDetails, CastId, CastLimits, CastOrigin, CastPriority, KeptCast};
 use crate::{
     refusal::RequestError,
-    state::{
-        audit::AuditedOperator,
-        destinations::{Audience, Destinations, UnusableDestinations},
-    },
+    state::destinations::{Audience, Destinations, UnusableDestinations},
 };
 
 pub(crate) const MAX_TOPIC: usize = 200;
 const MAX_KEY: usize = 200;
 /// A cast expires after this time if its sender does not say when.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Seconds within which a node that waited a moment ago still gets a live cast.
-const LIVE_LIFETIME_S: u64 = 10;
 /// Levels of a JSON body: it has to be read by whoever gets it, within other objects.
 const MAX_DEPTH: usize = 64;
 /// Bytes of the lists of nodes in one request, about: far more than one list of all nodes of
@@ -117,7 +112,7 @@ type NamedAudience = (Arc<str>, Arc<Audience>);
 pub(crate) fn read_casts(
     casts: Vec<Map<String, Value>>,
     limits: &CastLimits,
-    by: &AuditedOperator,
+    origin: &CastOrigin,
     now: UnixMillis,
     resolve: impl Fn(&Destinations) -> Result<Audience, UnusableDestinations>,
 ) -> Result<Vec<NewCast>, RequestError> {
@@ -146,7 +141,7 @@ pub(crate) fn read_casts(
                     audience
                 }
             };
-            Ok(request.into_cast(by.clone(), now, expires_at, audience))
+            Ok(request.into_cast(origin, now, expires_at, audience))
         });
         let numbered = |text: String| match count {
             1 => text,
@@ -161,7 +156,7 @@ pub(crate) fn read_casts(
 pub(crate) fn read_live_casts(
     mut casts: Vec<Map<String, Value>>,
     limits: &CastLimits,
-    by: &AuditedOperator,
+    origin: &CastOrigin,
     now: UnixMillis,
     resolve: impl Fn(&Destinations) -> Result<Audience, UnusableDestinations>,
 ) -> Result<Vec<NewCast>, RequestError> {
@@ -173,10 +168,10 @@ pub(crate) fn read_live_casts(
                 )));
             }
         }
-        cast.insert("expires_in_s".to_owned(), LIVE_LIFETIME_S.into());
+        cast.insert("expires_in_s".to_owned(), limits.live_for.as_secs().into());
     }
-    let limits = CastLimits { max_lifetime: Duration::from_secs(LIVE_LIFETIME_S), ..*limits };
-    read_casts(casts, &limits, by, now, resolve)
+    let limits = CastLimits { max_lifetime: limits.live_for, ..*limits };
+    read_casts(casts, &limits, origin, now, resolve)
 }
 
 impl CastRequest {
@@ -221,7 +216,7 @@ impl CastRequest {
 
     fn into_cast(
         self,
-        by: AuditedOperator,
+        origin: &CastOrigin,
         at: UnixMillis,
         expires_at: UnixMillis,
         (audience_name, audience): NamedAudience,
@@ -231,8 +226,9 @@ impl CastRequest {
             None => String::new(),
         };
         let Self { topic, body, to, priority, key, .. } = self;
-        let details = CastDetails { to, priority, by, fingerprint };
-        let key = key.unwrap_or_default();
+        let CastOrigin { by, from } = origin.clone();
+        let key = key.map(|key| scoped_key(from.as_deref(), key)).unwrap_or_default();
+        let details = CastDetails { to, priority, by, from, fingerprint };
         NewCast {
             topic,
             body: body.to_string(),
@@ -250,6 +246,19 @@ impl CastRequest {
         let text = serde_json::to_vec(self).unwrap_or_default();
         Sha256::new(Hasher::digest(text).into()).to_string()
     }
+}
+
+/// A key that no other node's and no operator's cast has: keys have no line breaks.
+fn scoped_key(from: Option<&str>, key: String) -> String {
+    match from {
+        Some(node) => format!("{}\n{key}", percent_encoded(node)),
+        None => key,
+    }
+}
+
+/// A key as its sender knows it.
+pub(crate) fn shown_key(key: &str) -> &str {
+    key.split_once('\n').map_or(key, |(_, key)| key)
 }
 
 fn check_name(text: &str, field: &str, most: usize) -> Result<(), String> {
@@ -299,7 +308,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::state::audit::AuditedLogin;
+    use crate::state::audit::{AuditedLogin, AuditedOperator};
 
     const NOW: UnixMillis = UnixMillis::from_secs(1_000_000);
 
@@ -310,7 +319,8 @@ mod tests {
             true => Ok(Audience::All),
             false => Err(UnusableDestinations::Nothing),
         };
-        read_casts(casts, &CastLimits::default(), &by, NOW, resolve).map_err(|e| e.to_string())
+        let origin = CastOrigin::from(by);
+        read_casts(casts, &CastLimits::default(), &origin, NOW, resolve).map_err(|e| e.to_string())
     }
 
     fn cast(changed: Value) -> Value {
@@ -360,6 +370,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_its_senders_alone() {
+        let [of_a, of_b, of_operator] =
+            [Some("a"), Some("b\0"), None].map(|node| scoped_key(node, "k".to_owned()));
+        assert!(of_a != of_b && of_a != of_operator && !of_b.contains('\0'));
+        assert_eq!([&of_a, &of_b, &of_operator].map(|key| shown_key(key)), ["k"; 3]);
+    }
+
+    #[test]
     fn lists_of_nodes_are_bounded_and_those_that_are_the_same_count_once() {
         let by = AuditedOperator { address: [127, 0, 0, 1].into(), how: AuditedLogin::Local };
         let resolve = |to: &Destinations| {
@@ -372,7 +390,7 @@ mod tests {
                 casts.chain([cast(json!({"to": {"sites": ["s1"]}}))]).collect(),
             )
             .unwrap();
-            read_casts(casts, &CastLimits::default(), &by, NOW, resolve)
+            read_casts(casts, &CastLimits::default(), &by.clone().into(), NOW, resolve)
         };
         assert_eq!(read(0..5).unwrap().len(), 6);
         let refusal = read(0..9).unwrap_err().to_string();

@@ -70,6 +70,7 @@ pub(crate) fn delivered_text(cast: &KeptCast) -> String {
         priority: cast.details.priority.name().to_owned(),
         at: cast.at.as_secs_f64(),
         expires_at: cast.expires_at.as_secs_f64(),
+        from: cast.details.from.clone(),
     };
     serde_json::to_string(&delivered).unwrap_or_default()
 }

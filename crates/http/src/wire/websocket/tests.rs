@@ -1,0 +1,131 @@
+use tokio::io::{DuplexStream, duplex};
+
+use super::{frame::tests::masked, *};
+
+/// A client, and the server that sends back what it says until it is stopped.
+struct EchoTest {
+    client: DuplexStream,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl EchoTest {
+    fn start() -> Self {
+        let (client, stream) = duplex(256);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let serving = tokio::spawn(async move {
+            let mut socket = WebSocket::new(stream);
+            let end = loop {
+                let said = tokio::select! {
+                    said = socket.receive() => said,
+                    () = stopped.cancelled() => break CloseReason::going_away("stop").into(),
+                };
+                let sent = match said {
+                    Ok(ClientMessage::Text(text)) => socket.send(&text).await,
+                    Ok(ClientMessage::Binary) => break CloseReason::unsupported("text").into(),
+                    Err(end) => Err(end),
+                };
+                if let Err(end) = sent {
+                    break end;
+                }
+            };
+            socket.end(end).await;
+        });
+        Self { client, stop, serving }
+    }
+
+    async fn write(&mut self, first: u8, payload: &[u8]) {
+        self.client.write_all(&masked(first, payload)).await.unwrap();
+    }
+
+    /// The first byte of the next short frame, and its payload.
+    async fn read(&mut self) -> (u8, Vec<u8>) {
+        let first = self.client.read_u8().await.unwrap();
+        let length = self.client.read_u8().await.unwrap();
+        let mut payload = vec![0; usize::from(length)];
+        self.client.read_exact(&mut payload).await.unwrap();
+        (first, payload)
+    }
+
+    /// The code and the reason with which the server closes.
+    async fn closed(mut self) -> (u16, String) {
+        let (first, payload) = self.read().await;
+        assert_eq!(first, 0x88);
+        let text = String::from_utf8(payload[2..].to_vec()).unwrap();
+        drop(self.client);
+        self.serving.await.unwrap();
+        (u16::from_be_bytes([payload[0], payload[1]]), text)
+    }
+}
+
+#[test]
+fn the_proof_is_that_of_the_standard() {
+    assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+}
+
+#[tokio::test]
+async fn texts_come_whole_in_frames_and_pings_between_them_are_answered() {
+    let mut test = EchoTest::start();
+    test.write(0x01, "会".as_bytes()).await;
+    test.write(0x89, b"there?").await;
+    test.write(0x80, b" 10:30").await;
+    assert_eq!(test.read().await, (0x8a, b"there?".to_vec()));
+    assert_eq!(test.read().await, (0x81, "会 10:30".as_bytes().to_vec()));
+    test.write(0x88, &1000_u16.to_be_bytes()).await;
+    assert_eq!(test.closed().await.0, 1000);
+}
+
+#[tokio::test]
+async fn who_breaks_the_rules_is_told_which() {
+    for (frames, code) in [
+        (masked(0x82, b"x"), 1003),
+        (masked(0x81, &[0xff]), 1007),
+        (masked(0x80, b"x"), 1002),
+        ([masked(0x01, b"x"), masked(0x81, b"y")].concat(), 1002),
+        (vec![0x81, 0x01, b'x'], 1002),
+        (masked(0x81, &[b'x'; MAX_MESSAGE + 1])[..8].to_vec(), 1009),
+        ([masked(0x01, &[b'x'; MAX_MESSAGE]), masked(0x80, b"y")].concat(), 1009),
+    ] {
+        let mut test = EchoTest::start();
+        test.client.write_all(&frames).await.unwrap();
+        assert_eq!(test.closed().await.0, code);
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_is_told() {
+    let test = EchoTest::start();
+    test.stop.cancel();
+    assert_eq!(test.closed().await, (1001, "stop".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_asked_whether_it_is_there_and_left_if_it_is_not() {
+    let mut test = EchoTest::start();
+    let begun = Instant::now();
+    assert_eq!(test.read().await, (0x89, vec![]));
+    test.write(0x8a, b"").await;
+    for _ in 0..2 {
+        assert_eq!(test.read().await, (0x89, vec![]));
+    }
+    assert!(test.client.read_u8().await.is_err(), "the stream ended");
+    let waited = begun.elapsed();
+    assert!(PING_EVERY + DEAD_AFTER <= waited && waited < PING_EVERY + 2 * DEAD_AFTER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_costs_one_frame_and_is_left() {
+    let mut test = EchoTest::start();
+    // The answers fill the pipe, then the server takes no more.
+    let sending = async {
+        loop {
+            let frame = masked(0x81, &[b'x'; 100]);
+            if test.client.write_all(&frame).await.is_err() {
+                break;
+            }
+        }
+    };
+    timeout(2 * WRITE_TIMEOUT, sending).await.expect("it is left");
+    test.serving.await.unwrap();
+}
