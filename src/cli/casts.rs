@@ -37,6 +37,9 @@ pub struct CastArgs {
     /// The most groups of nodes.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = units::cast_batch)]
     pub casts_groups: u64,
+    /// The most virtual nodes: names to which casts go as to nodes.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = units::virtual_nodes)]
+    pub virtual_nodes: u64,
 }
 
 impl CastArgs {
@@ -52,6 +55,7 @@ impl CastArgs {
             live_for: Duration::from_secs(self.casts_live_seconds),
             max_subscribers: self.casts_subscribers,
             max_groups: self.casts_groups,
+            max_virtual_nodes: self.virtual_nodes,
         }
     }
 }

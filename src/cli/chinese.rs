@@ -186,6 +186,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master", "casts_live_seconds", "刚刚断开的节点在多少秒内恢复连接，仍能收到实时消息"),
     ("master", "casts_subscribers", "最多同时有多少个程序在主控服务器上订阅消息"),
     ("master", "casts_groups", "最多有多少个节点分组"),
+    ("master", "virtual_nodes", "最多有多少个虚拟节点：消息可以像发给节点一样发给它们"),
     (
         "master",
         "dispatch_root",

@@ -136,6 +136,14 @@ pub(super) fn live_seconds(text: &str) -> Result<u64, String> {
         .ok_or_else(|| told("请填写 1 到 300 的整数", "a whole number from 1 to 300 is needed"))
 }
 
+/// Each is looked at with every cast.
+pub(super) fn virtual_nodes(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 100_000)
+        .ok_or_else(|| told("请填写 0 到 100000 的整数", "a whole number from 0 to 100000 is needed"))
+}
+
 /// No more than a megabyte of them is read.
 pub(super) fn cast_batch(text: &str) -> Result<u64, String> {
     text.parse()

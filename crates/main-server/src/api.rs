@@ -27,6 +27,7 @@ pub(crate) mod routing;
 pub(crate) mod seconds;
 pub(crate) mod status;
 pub(crate) mod upload;
+pub(crate) mod virtual_nodes;
 #[cfg(test)]
 mod openapi;
 
@@ -75,6 +76,13 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/fleet/nodes/{node}/refuse", post(fleet::refuse))
         .route("/api/v1/groups", get(groups::list))
         .route("/api/v1/groups/{group}", get(groups::show).put(groups::put).delete(groups::remove))
+        .route("/api/v1/virtual-nodes", get(virtual_nodes::list))
+        .route(
+            "/api/v1/virtual-nodes/{node}",
+            get(virtual_nodes::show).put(virtual_nodes::put).delete(virtual_nodes::remove),
+        )
+        .route("/api/v1/virtual-nodes/{node}/casts", get(virtual_nodes::casts))
+        .route("/api/v1/virtual-nodes/{node}/read", post(virtual_nodes::note_read))
         .route("/api/v1/casts", get(casts::list).post(casts::create))
         .route("/api/v1/casts/live", post(live_casts::send))
         .route("/api/v1/casts/stream", get(live_casts::stream))

@@ -86,6 +86,16 @@ pub(crate) enum RequestError {
     UnknownCast(String),
     #[error("分组 {0} 不存在 / there is no group {0}")]
     UnknownGroup(String),
+    #[error("虚拟节点 {0} 不存在 / there is no virtual node {0}")]
+    UnknownVirtualNode(String),
+    #[error(
+        "ID {0} 已被使用：节点和虚拟节点不能同名 / the id {0} is taken: a node and a virtual node can't have the same"
+    )]
+    NodeIdTaken(String),
+    #[error(
+        "虚拟节点已达上限 {0} 个（--virtual-nodes） / there are {0} virtual nodes already (--virtual-nodes)"
+    )]
+    TooManyVirtualNodes(u64),
     #[error("key “{0}” 已用于另一条消息 / the key “{0}” is another cast's")]
     OtherCast(String),
     #[error(

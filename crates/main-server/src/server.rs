@@ -19,6 +19,7 @@ mod packages;
 mod pieces;
 mod relay;
 mod sharing;
+mod virtual_nodes;
 
 pub(crate) use cast_outbox::{CastOutbox, NamedPlace};
 pub(crate) use cast_subscribers::{CastSubscribers, StreamedCast};
@@ -85,6 +86,7 @@ use crate::{
         relay::{RelayPlan, uplink::UplinkMemory},
         routing::RoutingRules,
         shared_calls::UnsharedCalls,
+        virtual_nodes::VirtualNodes,
     },
 };
 
@@ -140,6 +142,7 @@ pub(crate) struct Server {
     known: ArcSwap<KnownNodes>,
     rules: ArcSwap<RoutingRules>,
     groups: ArcSwap<NodeGroups>,
+    virtual_nodes: ArcSwap<VirtualNodes>,
     registry: Mutex<NodeRegistry>,
     /// Nodes that wait for an operator.
     claims: Mutex<NodeClaims>,
@@ -264,6 +267,7 @@ impl Server {
             known: ArcSwap::from_pointee(state.nodes),
             rules: ArcSwap::new(state.routing),
             groups: ArcSwap::new(state.groups),
+            virtual_nodes: ArcSwap::from_pointee(state.virtual_nodes),
             registry: Mutex::new(registry),
             claims: Mutex::default(),
             options: OptionsInForce { live, shown: LiveValue::new(ShownOptions::default()) },
@@ -291,7 +295,8 @@ impl Server {
             (MeetingTable::clone(&self.book()), KnownNodes::clone(&self.known()));
         let (access, dispatch) = (self.shared_access(), self.dispatch.table());
         let (routing, groups) = (self.rules(), self.groups());
-        MasterState { meetings, nodes, routing, groups, access, dispatch }
+        let virtual_nodes = VirtualNodes::clone(&self.virtual_nodes());
+        MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -30,6 +30,7 @@ pub(crate) mod registry;
 pub(crate) mod relay;
 pub(crate) mod routing;
 pub(crate) mod shared_calls;
+pub(crate) mod virtual_nodes;
 
 /// Of nodes that are there, of known ones, and of clients that bring new ones. A venue has
 /// dozens of nodes; anybody on the network can register.

@@ -9,6 +9,7 @@ mod live_casts;
 mod packages;
 mod routing;
 mod sharing;
+mod virtual_nodes;
 
 use std::{
     net::SocketAddr,

@@ -44,6 +44,8 @@ export default {
       rules_changed: ["修改引导规则", "Rules for tablets changed"],
       group_set: ["设置节点分组", "Group of nodes set"],
       group_removed: ["删除节点分组", "Group of nodes removed"],
+      virtual_node_set: ["设置虚拟节点", "Virtual node set:"],
+      virtual_node_removed: ["删除虚拟节点", "Virtual node removed:"],
       dispatch_created: ["发送文件", "Files sent:"],
       dispatch_cancelled: ["取消文件任务", "Sending of files cancelled:"],
       dispatch_retried: ["重试文件任务", "Sending of files tried again:"],

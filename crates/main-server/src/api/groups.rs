@@ -72,7 +72,7 @@ pub(crate) struct GroupView<'a> {
 
 pub(crate) async fn list(State(server): Shared) -> WrittenJson {
     let groups = server.groups();
-    let views = server.with_addressed_nodes(true, |nodes| {
+    let views = server.with_addressed_nodes(true, &server.virtual_nodes(), |nodes| {
         let views = groups.iter().map(|(name, group)| {
             let count = nodes.iter().filter(|node| group.has(**node)).count();
             GroupView { name, group, count, members: None }
@@ -119,7 +119,7 @@ pub(crate) async fn remove(
 fn view(server: &Server, name: &str) -> Result<WrittenJson, RequestError> {
     let groups = server.groups();
     let group = groups.get(name).ok_or_else(|| RequestError::UnknownGroup(name.to_owned()))?;
-    let members: Vec<_> = server.with_addressed_nodes(true, |nodes| {
+    let members: Vec<_> = server.with_addressed_nodes(true, &server.virtual_nodes(), |nodes| {
         let members = nodes.iter().filter(|node| group.has(**node));
         members.map(|node| node.id.to_owned()).collect()
     });

@@ -16,7 +16,7 @@ use axum::{
 use edge_mirror_http::wire::{ApiQuery, Done, done};
 use edge_mirror_protocol::casts::{CastReadReport, MAX_READ_TOPICS};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::status::{accepted_node, preferred_wait};
@@ -50,6 +50,18 @@ pub(crate) struct CastPosition {
     live: String,
 }
 
+impl CastPosition {
+    /// The same place, in the present sequence if it names none.
+    pub(super) fn in_current_stream(self, server: &Server) -> Self {
+        match server.cast_outbox.head() {
+            Some((stream, _)) if self.stream.is_empty() && self.after > 0 => {
+                Self { stream: stream.to_string(), ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 /// The casts of an answer.
 struct NodeCasts {
     kept: CastSelection,
@@ -66,6 +78,16 @@ pub(crate) async fn for_node(
     let wait = preferred_wait(&parts.headers);
     // They keep hyper's buffer in memory.
     drop(parts);
+    answer_casts(&server, node_id, position, wait).await
+}
+
+/// Answers with the next casts of a node, and waits for them if it may.
+pub(super) async fn answer_casts(
+    server: &Server,
+    node_id: Arc<str>,
+    position: CastPosition,
+    wait: Option<Duration>,
+) -> Result<Response, RequestError> {
     let ends = Instant::now() + wait.unwrap_or(Duration::ZERO);
     let ready = tokio::time::timeout(START_PATIENCE, server.cast_outbox.ready()).await;
     ready.map_err(|_| RequestError::RecordsUnavailable("no casts were read yet".to_owned()))?;
@@ -73,7 +95,7 @@ pub(crate) async fn for_node(
     let place = NamedPlace { stream: position.stream.into(), after };
     let live = live_place(&position.live);
     let permit = wait.and_then(|_| server.cast_outbox.waiting.try_acquire().ok());
-    let found = next_casts(&server, &node_id, (place, live), permit.as_ref().map(|_| ends)).await?;
+    let found = next_casts(server, &node_id, (place, live), permit.as_ref().map(|_| ends)).await?;
     if !found.kept.texts.is_empty() {
         server.cast_outbox.cursors().note_sent(&node_id, found.kept.after);
     }
@@ -108,6 +130,15 @@ pub(crate) async fn note_read(
     let node_id = addressed_node(&server, &parts).await?;
     let request = Request::from_parts(parts, body);
     let JsonBody(fields) = JsonBody::from_request(request, &server).await?;
+    note_report(&server, &node_id, fields)
+}
+
+/// Notes what a report says.
+pub(super) fn note_report(
+    server: &Server,
+    node_id: &str,
+    fields: Map<String, Value>,
+) -> Result<Json<Done>, RequestError> {
     let report = serde_json::from_value::<CastReadReport>(Value::Object(fields));
     let CastReadReport { read } = report.map_err(|error| {
         RequestError::Invalid(format!("报告格式错误 / the report is malformed: {error}"))
@@ -116,7 +147,7 @@ pub(crate) async fn note_read(
         return Err(RequestError::TooManyValues(MAX_READ_TOPICS));
     }
     for (topic, id) in read {
-        server.note_read_cast(&node_id, topic, &id);
+        server.note_read_cast(node_id, topic, &id);
     }
     Ok(done("Noted"))
 }

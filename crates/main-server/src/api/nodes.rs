@@ -68,6 +68,7 @@ fn record_registration(
     let status = reader.text("status");
     reader.finish()?;
     check_identity(&node_id, &address)?;
+    server.check_no_virtual_node(&node_id)?;
     let (now, status) = (at(server, via), truncate(status));
     let via = via.map(|(via, _)| via);
     let mut registry = server.registry();
@@ -114,6 +115,7 @@ fn record_heartbeat(
     via: Option<(&Arc<str>, Duration)>,
 ) -> Result<Json<HeartbeatAnswer>, RequestError> {
     let (node_id, mut report) = read_heartbeat(server, caller, body)?;
+    server.check_no_virtual_node(&node_id)?;
     if via.is_some() {
         // Another main server tells it whom to pull from.
         report.relay = None;

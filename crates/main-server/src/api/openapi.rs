@@ -2,6 +2,7 @@
 
 mod casts;
 mod dispatch;
+mod virtual_nodes;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -86,6 +87,7 @@ fn operations() -> Vec<Operation> {
     all.extend(of_meetings());
     all.extend(of_operators());
     all.extend(casts::of_groups());
+    all.extend(virtual_nodes::operations());
     all.extend(casts::operations());
     all.push(casts::of_nodes());
     all.push(casts::of_programs());

@@ -29,6 +29,7 @@ impl RequestError {
             | Self::NotPending(_)
             | Self::UnknownCast(_)
             | Self::UnknownGroup(_)
+            | Self::UnknownVirtualNode(_)
             | Self::UnknownTask(_) => StatusCode::NOT_FOUND,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Exists(_)
@@ -36,6 +37,7 @@ impl RequestError {
             | Self::NothingToDistribute(_)
             | Self::OtherClaim { .. }
             | Self::OtherCast(_)
+            | Self::NodeIdTaken(_)
             | Self::TaskCancelled(_)
             | Self::NothingToRetry(_)
             | Self::FilesGone(_) => StatusCode::CONFLICT,
@@ -65,9 +67,10 @@ impl RequestError {
             | Self::NodesBytes(_)
             | Self::TooManyLargeBodies
             | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoRoom(_) | Self::TooManyCasts(..) | Self::TooManyTasks(..) => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
+            Self::NoRoom(_)
+            | Self::TooManyCasts(..)
+            | Self::TooManyTasks(..)
+            | Self::TooManyVirtualNodes(_) => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 }

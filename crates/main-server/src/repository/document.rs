@@ -20,6 +20,7 @@ use crate::{
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingTable},
         routing::RoutingRules,
+        virtual_nodes::VirtualNodes,
     },
 };
 
@@ -40,6 +41,8 @@ pub(super) enum DocumentKind {
     Routing,
     /// The groups of nodes.
     Groups,
+    /// A virtual node, named as a known node is.
+    VirtualNode,
     /// Counters and the last minutes: one for each main server.
     Figures,
     Token,
@@ -59,13 +62,14 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
         Self::Fleet,
         Self::Routing,
         Self::Groups,
+        Self::VirtualNode,
         Self::Figures,
         Self::Token,
         Self::Access,
@@ -89,6 +93,7 @@ impl DocumentKind {
             Self::Fleet => "fleet",
             Self::Routing => "routing",
             Self::Groups => "groups",
+            Self::VirtualNode => "virtual_node",
             Self::Figures => "figures",
             Self::Token => "token",
             Self::Access => "access",
@@ -234,6 +239,7 @@ pub(super) fn parse(
     let (mut nodes, mut refused, mut fleet) = (Vec::new(), Vec::new(), None);
     let (mut routing, mut groups) = (RoutingRules::default(), NodeGroups::default());
     let (mut figures, mut access) = (BTreeMap::new(), None);
+    let mut virtual_nodes = Vec::new();
     let (mut tasks, mut task_files) = (Vec::new(), Vec::new());
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
@@ -260,6 +266,9 @@ pub(super) fn parse(
             }
             DocumentKind::Routing => routing = serde_json::from_str(json).map_err(malformed)?,
             DocumentKind::Groups => groups = serde_json::from_str(json).map_err(malformed)?,
+            DocumentKind::VirtualNode => {
+                virtual_nodes.push(serde_json::from_str(json).map_err(malformed)?);
+            }
             // Not worth a start that fails.
             DocumentKind::Figures => {
                 figures.insert(id.clone(), serde_json::from_str(json).unwrap_or_default());
@@ -290,7 +299,9 @@ pub(super) fn parse(
     let meetings = MeetingTable { token, meetings };
     let (routing, groups) = (Arc::new(routing), Arc::new(groups));
     let dispatch = Arc::new(DispatchTable::new(tasks, task_files));
-    let state = MasterState { meetings, nodes, routing, groups, access, dispatch };
+    let virtual_nodes = VirtualNodes::new(virtual_nodes);
+    let state =
+        MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 

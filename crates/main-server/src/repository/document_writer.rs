@@ -10,7 +10,9 @@ use super::{
     },
     history,
     log::{self, LogTopic, NewEntry},
-    net_changes::{NetChange, dispatch_documents, net_changes, node_documents},
+    net_changes::{
+        NetChange, dispatch_documents, net_changes, node_documents, virtual_node_documents,
+    },
 };
 use crate::state::{master_state::StateChanges, meetings::Meeting};
 
@@ -50,6 +52,12 @@ impl<'a> DocumentWriter<'a> {
             self.put(DocumentKind::Groups, "", 0, json(&**groups)).await?;
         }
         for ((kind, id), document) in node_documents(nodes) {
+            match document {
+                Some(document) => self.put(kind, &id, 0, document).await?,
+                None => self.remove(kind, &id).await?,
+            }
+        }
+        for ((kind, id), document) in virtual_node_documents(&all.virtual_nodes) {
             match document {
                 Some(document) => self.put(kind, &id, 0, document).await?,
                 None => self.remove(kind, &id).await?,

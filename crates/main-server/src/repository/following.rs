@@ -20,6 +20,7 @@ use crate::state::{
     master_state::{MasterState, StateChanges},
     meetings::MeetingChange,
     routing::RoutingRules,
+    virtual_nodes::VirtualNodeChange,
 };
 
 /// Transactions that are followed one by one; who is further behind reads everything.
@@ -174,6 +175,10 @@ impl<'a> ChangeReader<'a> {
                 self.changes.groups =
                     Some(Arc::new(serde_json::from_str(json).map_err(malformed)?));
             }
+            DocumentKind::VirtualNode => {
+                let node = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.virtual_nodes.push(VirtualNodeChange::Put(Arc::new(node)));
+            }
             DocumentKind::Token => {
                 let token: SavedText = serde_json::from_str(json).map_err(malformed)?;
                 self.changes.meetings.token = Some(token.value);
@@ -226,6 +231,10 @@ impl<'a> ChangeReader<'a> {
                 self.changes.routing = Some(Arc::new(RoutingRules::default()));
             }
             DocumentKind::Groups => self.changes.groups = Some(Arc::default()),
+            DocumentKind::VirtualNode => {
+                let node = percent_decoded(id).ok_or_else(unreadable)?;
+                self.changes.virtual_nodes.push(VirtualNodeChange::Remove(node.into()));
+            }
             DocumentKind::Dispatch => {
                 let task = id.parse().map_err(|_| unreadable())?;
                 self.changes.dispatch.push(DispatchChange::Remove(task));

@@ -12,6 +12,7 @@ use crate::state::{
     dispatch::DispatchChange,
     fleet::NodeChange,
     meetings::{Meeting, MeetingChange},
+    virtual_nodes::VirtualNodeChange,
 };
 
 /// The documents of nodes after all changes; None: it is gone.
@@ -24,6 +25,18 @@ pub(super) fn node_documents(changes: &[NodeChange]) -> BTreeMap<DocumentKey, Op
         NodeChange::Refuse(node) => (refusal(&node.id, node.client), Some(json(node))),
         NodeChange::Pardon(id, client) => (refusal(id, *client), None),
         NodeChange::Record(record) => ((DocumentKind::Fleet, String::new()), Some(json(&**record))),
+    });
+    documents.collect()
+}
+
+/// The documents of virtual nodes after all changes; None: it is gone.
+pub(super) fn virtual_node_documents(
+    changes: &[VirtualNodeChange],
+) -> BTreeMap<DocumentKey, Option<String>> {
+    let key = |id: &str| (DocumentKind::VirtualNode, percent_encoded(id).into_owned());
+    let documents = changes.iter().map(|change| match change {
+        VirtualNodeChange::Put(node) => (key(&node.id), Some(json(&**node))),
+        VirtualNodeChange::Remove(id) => (key(id), None),
     });
     documents.collect()
 }

@@ -375,7 +375,11 @@ impl Server {
             self.cast_records.cast_cursors(cast.seq, &cast.topic).await.map_err(unreadable)?;
         let audience = self.cast_records.cast_audience(&cast.audience).await.map_err(unreadable)?;
         let nodes: Vec<String> = match audience {
-            Audience::All => self.known().iter().map(|node| node.id.clone()).collect(),
+            Audience::All => {
+                let (known, virtual_nodes) = (self.known(), self.virtual_nodes());
+                let known = known.iter().map(|node| node.id.clone());
+                known.chain(virtual_nodes.iter().map(|node| node.id.clone())).collect()
+            }
             Audience::Nodes(ids) => ids.into_iter().collect(),
         };
         // No longer under the lock than it takes to copy: nodes wait for it.

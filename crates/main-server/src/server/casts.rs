@@ -16,6 +16,7 @@ use crate::{
         destinations::{Audience, Destinations, UnusableDestinations},
         fleet::KnownNode,
         groups::AddressedNode,
+        virtual_nodes::VirtualNodes,
     },
 };
 
@@ -80,17 +81,36 @@ impl Server {
         casts::read_casts(items, limits, origin, now, |to| self.resolve(to))
     }
 
-    /// The nodes that are meant, as they are known now.
+    /// The nodes and virtual nodes that are meant, as they are known now.
     pub(crate) fn resolve(&self, to: &Destinations) -> Result<Audience, UnusableDestinations> {
-        let has_sites = !to.sites.is_empty() || !to.groups.is_empty();
-        let groups = self.groups();
-        self.with_addressed_nodes(has_sites, |nodes| to.resolve(&groups, nodes.iter().copied()))
+        self.resolve_among(to, &self.virtual_nodes())
     }
 
-    /// Looks at all known nodes; at their sites, too, if those are needed.
+    /// The same without virtual nodes: nobody pulls files there.
+    pub(crate) fn resolve_nodes(
+        &self,
+        to: &Destinations,
+    ) -> Result<Audience, UnusableDestinations> {
+        self.resolve_among(to, &VirtualNodes::default())
+    }
+
+    fn resolve_among(
+        &self,
+        to: &Destinations,
+        virtual_nodes: &VirtualNodes,
+    ) -> Result<Audience, UnusableDestinations> {
+        let has_sites = !to.sites.is_empty() || !to.groups.is_empty();
+        let groups = self.groups();
+        self.with_addressed_nodes(has_sites, virtual_nodes, |nodes| {
+            to.resolve(&groups, nodes.iter().copied())
+        })
+    }
+
+    /// Looks at all known nodes and at virtual ones; at their sites, too, if those are needed.
     pub(crate) fn with_addressed_nodes<T>(
         &self,
         has_sites: bool,
+        virtual_nodes: &VirtualNodes,
         look: impl FnOnce(&[AddressedNode<'_>]) -> T,
     ) -> T {
         let known = self.known();
@@ -113,7 +133,8 @@ impl Server {
             site,
             labels: &node.profile.labels,
         });
-        look(&nodes.collect::<Vec<_>>())
+        let virtual_nodes = virtual_nodes.iter().map(|node| node.addressed());
+        look(&nodes.chain(virtual_nodes).collect::<Vec<_>>())
     }
 
     /// Has casts saved; they are on disk when this returns, even if the caller is dropped.

@@ -19,6 +19,7 @@ use crate::{
         index::IndexedMeetings,
         master_state::{MasterCommand, MasterState},
         routing::RoutingRules,
+        virtual_nodes::VirtualNodes,
     },
 };
 
@@ -42,14 +43,17 @@ pub(crate) struct PublishedState {
     nodes: KnownNodes,
     routing: Arc<RoutingRules>,
     groups: Arc<NodeGroups>,
+    virtual_nodes: VirtualNodes,
     access: Option<Arc<str>>,
     dispatch: Arc<DispatchTable>,
 }
 
 impl From<MasterState> for PublishedState {
     fn from(state: MasterState) -> Self {
-        let MasterState { meetings, nodes, routing, groups, access, dispatch } = state;
-        Self { meetings: Arc::new(meetings.into()), nodes, routing, groups, access, dispatch }
+        let MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch } =
+            state;
+        let meetings = Arc::new(meetings.into());
+        Self { meetings, nodes, routing, groups, virtual_nodes, access, dispatch }
     }
 }
 
@@ -111,7 +115,8 @@ impl Server {
     /// replaces a newer one. Blocks.
     pub(crate) fn publish(&self, state: Option<PublishedState>) {
         if let Some(state) = state {
-            let PublishedState { meetings, nodes, routing, groups, access, dispatch } = state;
+            let PublishedState { meetings, nodes, routing, groups, access, dispatch, .. } = state;
+            self.virtual_nodes.store(Arc::new(state.virtual_nodes));
             self.note_starts(&meetings);
             let running: HashSet<_> =
                 meetings.running().map(|meeting| meeting.id.clone()).collect();

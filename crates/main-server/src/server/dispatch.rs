@@ -127,8 +127,9 @@ impl Server {
     ) -> Result<Arc<DispatchTask>, RequestError> {
         let now = UnixMillis::now();
         let deadline = request.deadline(now).map_err(RequestError::Invalid)?;
-        let audience =
-            self.resolve(&request.to).map_err(|error| RequestError::Invalid(error.to_string()))?;
+        let audience = self
+            .resolve_nodes(&request.to)
+            .map_err(|error| RequestError::Invalid(error.to_string()))?;
         let files = self.ingest(&request.files).await?;
         let new = request
             .into_task(fresh_id(now), files, audience, by.into(), (now, deadline))

@@ -13,6 +13,7 @@ use crate::state::{
     fleet::{NodeChange, NodeProfile, commands::NodeCommand},
     groups::GroupCommand,
     master_state::{MasterCommand, MasterState, StateChanges},
+    virtual_nodes::VirtualNodeCommand,
 };
 
 /// A change that an operator made.
@@ -47,7 +48,7 @@ pub(crate) enum AuditedLogin {
     Session,
     /// Not at all: `--open`.
     Open,
-    /// As a node of the fleet, whose operator lets programs send.
+    /// By being a node of the fleet, whose operator lets programs send.
     Node,
 }
 
@@ -80,6 +81,8 @@ pub(crate) enum AuditAction {
     RulesChanged,
     GroupSet,
     GroupRemoved,
+    VirtualNodeSet,
+    VirtualNodeRemoved,
     DispatchCreated,
     DispatchCancelled,
     DispatchRetried,
@@ -139,6 +142,13 @@ impl AuditEvent {
             }
             MasterCommand::Group(GroupCommand::Remove(name)) => {
                 Some(Self::about(AuditAction::GroupRemoved, name))
+            }
+            MasterCommand::VirtualNode(VirtualNodeCommand::Put { node, .. }) => {
+                let event = Self::about(AuditAction::VirtualNodeSet, &node.id);
+                Some(event.with("profile", json!(node.profile)))
+            }
+            MasterCommand::VirtualNode(VirtualNodeCommand::Remove(id)) => {
+                Some(Self::about(AuditAction::VirtualNodeRemoved, id))
             }
             MasterCommand::Dispatch(command) => Self::of_dispatch(command),
             MasterCommand::Route(rules) => {

@@ -50,6 +50,8 @@ pub struct CastLimits {
     pub max_subscribers: u64,
     /// Groups of nodes.
     pub max_groups: u64,
+    /// Virtual nodes.
+    pub max_virtual_nodes: u64,
 }
 
 impl Default for CastLimits {
@@ -65,6 +67,7 @@ impl Default for CastLimits {
             live_for: Duration::from_secs(10),
             max_subscribers: 1000,
             max_groups: 500,
+            max_virtual_nodes: 10_000,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{refusal::RequestError, state::fleet::KnownNodes};
+use crate::refusal::RequestError;
 
 pub(crate) use expression::LabelExpression;
 
@@ -63,7 +63,7 @@ impl NodeGroup {
         is_listed || self.labels.as_ref().is_some_and(|labels| labels.matches(node.labels))
     }
 
-    fn check(&self, known: &KnownNodes) -> Result<(), String> {
+    fn check(&self, is_node: impl Fn(&str) -> bool) -> Result<(), String> {
         let Self { nodes, sites, labels } = self;
         if nodes.is_empty() && sites.is_empty() && labels.is_none() {
             return Err("分组为空，请填写 nodes、sites 或 labels / the group is empty: name nodes, sites or labels".to_owned());
@@ -75,7 +75,7 @@ impl NodeGroup {
                 "每项最多 {MAX_ENTRIES} 个，每个最长 {MAX_TEXT} 字节 / at most {MAX_ENTRIES} of a kind, of at most {MAX_TEXT} bytes each"
             ));
         }
-        let unknown = nodes.iter().filter(|id| known.get(id).is_none()).take(MAX_LISTED);
+        let unknown = nodes.iter().filter(|id| !is_node(id)).take(MAX_LISTED);
         let unknown: Vec<_> = unknown.map(String::as_str).collect();
         match unknown.is_empty() {
             true => Ok(()),
@@ -99,7 +99,7 @@ impl NodeGroups {
     /// All groups after `command`; None if it changes none.
     pub(crate) fn apply(
         &self,
-        known: &KnownNodes,
+        is_node: impl Fn(&str) -> bool,
         command: &GroupCommand,
     ) -> Result<Option<Self>, RequestError> {
         let mut groups = self.clone();
@@ -110,7 +110,7 @@ impl NodeGroups {
                         "分组名称应为 1 到 {MAX_NAME} 字节，不含控制字符 / a group's name has 1 to {MAX_NAME} bytes and no control characters"
                     )));
                 }
-                group.check(known).map_err(RequestError::Invalid)?;
+                group.check(is_node).map_err(RequestError::Invalid)?;
                 if self.0.len() as u64 >= *most && self.get(name).is_none() {
                     return Err(RequestError::Invalid(format!(
                         "分组已达上限 {most} 个（--casts-groups） / there are {most} groups already (--casts-groups)"
@@ -128,31 +128,20 @@ impl NodeGroups {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_base::clock::UnixMillis;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::state::fleet::{FleetRecord, KnownNode, LearnedNode};
 
     const MAX_GROUPS: u64 = 500;
 
-    fn known() -> KnownNodes {
-        let node = |id: &str| {
-            let client = [10, 0, 0, 1].into();
-            KnownNode::from(LearnedNode::new(
-                id.into(),
-                "x:1".into(),
-                client,
-                UnixMillis::from_secs(1),
-            ))
-        };
-        KnownNodes::new([node("a"), node("b")], [], FleetRecord::default())
+    fn is_node(id: &str) -> bool {
+        ["a", "b"].contains(&id)
     }
 
     fn put(groups: &NodeGroups, name: &str, group: &Value) -> Result<Option<NodeGroups>, String> {
         let group = serde_json::from_value(group.clone()).map_err(|error| error.to_string())?;
         let command = GroupCommand::Put { name: name.to_owned(), group, most: MAX_GROUPS };
-        groups.apply(&known(), &command).map_err(|error| error.to_string())
+        groups.apply(is_node, &command).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -184,7 +173,7 @@ mod tests {
         let changed = put(&groups, "g", &json!({"nodes": ["b"]})).unwrap().unwrap();
         assert_eq!(changed.iter().count(), 1);
         let remove = |groups: &NodeGroups, name: &str| {
-            groups.apply(&known(), &GroupCommand::Remove(name.to_owned()))
+            groups.apply(is_node, &GroupCommand::Remove(name.to_owned()))
         };
         assert_eq!(remove(&changed, "g").unwrap().unwrap(), NodeGroups::default());
         assert!(matches!(remove(&changed, "x"), Err(RequestError::UnknownGroup(_))));

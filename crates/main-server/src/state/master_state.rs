@@ -22,6 +22,7 @@ use crate::{
         history::HistoryChange,
         meetings::{MeetingChanges, MeetingTable},
         routing::RoutingRules,
+        virtual_nodes::{VirtualNodeChange, VirtualNodeCommand, VirtualNodes},
     },
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct MasterState {
     pub(crate) nodes: KnownNodes,
     pub(crate) routing: Arc<RoutingRules>,
     pub(crate) groups: Arc<NodeGroups>,
+    pub(crate) virtual_nodes: VirtualNodes,
     /// The file of credentials, where main servers share the state.
     pub(crate) access: Option<Arc<str>>,
     pub(crate) dispatch: Arc<DispatchTable>,
@@ -44,6 +46,8 @@ pub(crate) struct StateChanges {
     pub(crate) nodes: Vec<NodeChange>,
     pub(crate) routing: Option<Arc<RoutingRules>>,
     pub(crate) groups: Option<Arc<NodeGroups>>,
+    /// The last one of each counts.
+    pub(crate) virtual_nodes: Vec<VirtualNodeChange>,
     pub(crate) access: Option<Arc<str>>,
     /// The last one of each task and of its files counts.
     pub(crate) dispatch: Vec<DispatchChange>,
@@ -60,6 +64,7 @@ pub(crate) enum MasterCommand {
     Node(NodeCommand),
     Route(RoutingRules),
     Group(GroupCommand),
+    VirtualNode(VirtualNodeCommand),
     Dispatch(DispatchCommand),
     /// Credentials that were changed at one of the main servers that share them.
     ShareAccess {
@@ -91,6 +96,12 @@ impl From<GroupCommand> for MasterCommand {
     }
 }
 
+impl From<VirtualNodeCommand> for MasterCommand {
+    fn from(command: VirtualNodeCommand) -> Self {
+        Self::VirtualNode(command)
+    }
+}
+
 impl From<DispatchCommand> for MasterCommand {
     fn from(command: DispatchCommand) -> Self {
         Self::Dispatch(command)
@@ -116,6 +127,7 @@ impl StateChanges {
         self.nodes.extend(later.nodes);
         self.routing = later.routing.or(self.routing.take());
         self.groups = later.groups.or(self.groups.take());
+        self.virtual_nodes.extend(later.virtual_nodes);
         self.access = later.access.or(self.access.take());
         self.dispatch.extend(later.dispatch);
         self.audit.extend(later.audit);
@@ -128,6 +140,7 @@ impl StateChanges {
             && self.nodes.is_empty()
             && self.routing.is_none()
             && self.groups.is_none()
+            && self.virtual_nodes.is_empty()
             && self.access.is_none()
             && self.dispatch.is_empty()
             && self.audit.is_empty()
@@ -147,6 +160,7 @@ impl MasterState {
         if let Some(groups) = &changes.groups {
             self.groups.clone_from(groups);
         }
+        self.virtual_nodes.merge(&changes.virtual_nodes);
         if let Some(access) = &changes.access {
             self.access = Some(access.clone());
         }
@@ -178,7 +192,8 @@ pub(crate) fn apply(
             commands::apply(&state.meetings, command, next_token).map(StateChanges::from)
         }
         MasterCommand::Node(command) => {
-            node_commands::apply(&state.nodes, command).map(StateChanges::from)
+            let command = state.virtual_nodes.without_theirs(command)?;
+            node_commands::apply(&state.nodes, &command).map(StateChanges::from)
         }
         MasterCommand::Route(rules) => {
             let rules = rules.clone().checked()?;
@@ -186,8 +201,14 @@ pub(crate) fn apply(
             Ok(StateChanges { routing, ..StateChanges::default() })
         }
         MasterCommand::Group(command) => {
-            let groups = state.groups.apply(&state.nodes, command)?.map(Arc::new);
+            let is_node = |id: &str| state.nodes.get(id).is_some() || state.virtual_nodes.has(id);
+            let groups = state.groups.apply(is_node, command)?.map(Arc::new);
             Ok(StateChanges { groups, ..StateChanges::default() })
+        }
+        MasterCommand::VirtualNode(command) => {
+            let change = state.virtual_nodes.apply(&state.nodes, command)?;
+            let virtual_nodes = change.into_iter().collect();
+            Ok(StateChanges { virtual_nodes, ..StateChanges::default() })
         }
         MasterCommand::Dispatch(command) => {
             let changes = dispatch_commands::apply(&state.dispatch, &state.nodes, command)?;
