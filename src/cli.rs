@@ -1,5 +1,6 @@
 //! The command line.
 
+mod castray;
 mod casts;
 mod chinese;
 mod complaint;
@@ -23,6 +24,7 @@ use edge_mirror_main_server::{NodePolicy, ShownOption};
 use edge_mirror_settings::Subnet;
 
 use crate::terminal::Language;
+pub use castray::CastRayArgs;
 pub use casts::CastArgs;
 pub use demand::DemandArgs;
 pub use destination::Destination;
@@ -55,7 +57,7 @@ pub enum Command {
     /// Run an edge node (the default).
     Node(NodeArgs),
     /// Run the embedded main server.
-    Master(MasterArgs),
+    Master(Box<MasterArgs>),
     /// Try everything out: a main server, a few nodes and a sample meeting.
     ///
     /// They run on this machine, in a temporary folder that is removed at the
@@ -160,6 +162,8 @@ pub struct MasterArgs {
     pub casts: CastArgs,
     #[command(flatten)]
     pub dispatch: DispatchArgs,
+    #[command(flatten)]
+    pub castray: CastRayArgs,
     /// Only this address or network may manage meetings; can be repeated. This
     /// machine always may.
     #[arg(long, value_name = "NETWORK")]
@@ -316,7 +320,7 @@ pub fn reread_master(
     let (matches, sources) = read(&arguments)?;
     let shown = file::shown(&matches, &sources);
     match command_of(&matches, &arguments)? {
-        Command::Master(args) => Ok(CurrentOptions { args, shown }),
+        Command::Master(args) => Ok(CurrentOptions { args: *args, shown }),
         _ => Err(CliError::Wrong("not a main server's arguments".to_owned())),
     }
 }

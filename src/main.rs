@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use edge_mirror::{
     bench,
-    cli::{self, CliError, Command, MasterArgs},
+    cli::{self, CliError, Command},
     commands, install, manual,
     roles::{self, demo, main_server, node},
     telemetry::Telemetry,
@@ -55,10 +55,10 @@ fn failure(line: &str, code: u8) -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Node(args) => node::run(args, Interrupt::listen()?).await,
-        Command::Master(MasterArgs { command: Some(command), .. }) => {
-            commands::run_for_state(command).await
-        }
-        Command::Master(args) => main_server::run(args, Interrupt::listen()?).await,
+        Command::Master(args) => match args.command {
+            Some(command) => commands::run_for_state(command).await,
+            None => main_server::run(*args, Interrupt::listen()?).await,
+        },
         Command::Demo(args) => {
             let telemetry = Telemetry::start("demo", "WARNING");
             demo::run(&args, &telemetry, &mut Interrupt::listen_to_hangup()?, print_line).await

@@ -193,6 +193,19 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "管理员可以按路径发送这个文件夹中的文件，无需上传；不跟随其中的链接。默认只能上传",
     ),
     ("master", "dispatch_max_active", "同时向节点发送多少个任务；其余的排队，紧急的在前"),
+    (
+        "master",
+        "castray_port",
+        "另外在这个端口上为 CastRay 客户端提供服务；该协议没有登录，只接受本机的请求",
+    ),
+    (
+        "master",
+        "castray_from",
+        "也接受这个地址或网段的请求，可以写多次，或用逗号分隔。从那里可以向所有节点发送消息和文件",
+    ),
+    ("master", "castray_files", "CastRay 客户端的文件最多占多少空间"),
+    ("master", "castray_messages", "最多向 CastRay 客户端显示多少条消息"),
+    ("master", "castray_sockets", "CastRay 客户端最多同时有多少个 WebSocket 连接"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
     (

@@ -138,10 +138,9 @@ pub(super) fn live_seconds(text: &str) -> Result<u64, String> {
 
 /// Each is looked at with every cast.
 pub(super) fn virtual_nodes(text: &str) -> Result<u64, String> {
-    text.parse()
-        .ok()
-        .filter(|count| *count <= 100_000)
-        .ok_or_else(|| told("请填写 0 到 100000 的整数", "a whole number from 0 to 100000 is needed"))
+    text.parse().ok().filter(|count| *count <= 100_000).ok_or_else(|| {
+        told("请填写 0 到 100000 的整数", "a whole number from 0 to 100000 is needed")
+    })
 }
 
 /// No more than a megabyte of them is read.

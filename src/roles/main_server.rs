@@ -86,6 +86,7 @@ fn master_options(args: MasterArgs) -> Result<MasterOptions> {
         demand_webhook: args.demand.demand_webhook,
         casts: args.casts.limits(),
         dispatch: args.dispatch.options(),
+        castray: args.castray.options(),
         ..MasterOptions::default()
     })
 }

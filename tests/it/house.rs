@@ -36,7 +36,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "crates/main-server/src",
         &[
             &["workers"],
-            &["api"],
+            &["api", "castray"],
             &["server"],
             &["node_status", "repository"],
             &["packages"],

@@ -14,6 +14,7 @@ mod addresses;
 mod attacks;
 mod bench;
 mod benchmarks;
+mod castray;
 mod casts;
 mod cluster;
 mod commands;

@@ -129,10 +129,7 @@ fn open_routes(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route("/api/v1/meetings/{id}/readiness", get(readiness::show))
         .route("/api/v1/meetings/status/node", get(status::for_nodes))
         .route("/api/v1/meetings/{id}/package-pieces", get(downloads::pieces))
-        .route(
-            edge_mirror_protocol::casts::PATH,
-            get(node_casts::for_node).post(node_casts::send),
-        )
+        .route(edge_mirror_protocol::casts::PATH, get(node_casts::for_node).post(node_casts::send))
         .route(edge_mirror_protocol::casts::READ_PATH, post(node_casts::note_read))
         .merge(node_dispatch_routes())
         .route("/metrics", get(metrics::metrics))

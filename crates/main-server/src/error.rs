@@ -22,6 +22,8 @@ pub enum MasterError {
     Bind(#[from] BindError),
     #[error("{0}; see --redirect-port")]
     Redirect(BindError),
+    #[error("{0}; see --castray-port")]
+    CastRay(BindError),
     #[error(transparent)]
     Certificate(#[from] FileError),
     #[error(

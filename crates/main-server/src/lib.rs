@@ -17,6 +17,7 @@
 
 mod address;
 mod api;
+mod castray;
 mod counts;
 mod error;
 mod large_bodies;
@@ -52,11 +53,14 @@ use edge_mirror_http::{
 };
 use edge_mirror_settings::{authority, scheme};
 use edge_mirror_store::Store;
+use futures_util::future::OptionFuture;
 use reqwest::Url;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use castray::CastRayListener;
+pub use castray::CastRayOptions;
 pub use error::{MasterError, StateError, UnusablePackages};
 use packages::{BlobError, BlobStore, is_copy_current};
 pub use packages::{PackagesLocation, S3Environment};
@@ -98,6 +102,8 @@ pub struct MasterOptions {
     /// Bounds of casts.
     pub casts: CastLimits,
     pub dispatch: DispatchOptions,
+    /// A listener for CastRay's clients.
+    pub castray: Option<CastRayOptions>,
 }
 
 impl Default for MasterOptions {
@@ -115,6 +121,7 @@ impl Default for MasterOptions {
             demand_webhook: None,
             casts: CastLimits::default(),
             dispatch: DispatchOptions::default(),
+            castray: None,
         }
     }
 }
@@ -132,6 +139,7 @@ pub struct PackageStoreOptions {
 pub struct Master {
     server: Arc<Server>,
     address: SocketAddr,
+    castray_address: Option<SocketAddr>,
     workers: Tasks,
     connections: Tasks,
     /// Stops accepting.
@@ -156,6 +164,7 @@ impl Master {
             demand_webhook,
             casts,
             dispatch,
+            castray,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
@@ -164,6 +173,7 @@ impl Master {
         let listener = Listener::bind(listen)?;
         let plain = redirect_port.map(|port| Listener::bind(SocketAddr::new(listen.ip(), port)));
         let plain = plain.transpose().map_err(MasterError::Redirect)?;
+        let castray = CastRayListener::bind(listen.ip(), castray)?;
         let shown = Arc::<LiveServerConfig>::default();
         let certificate = match tls {
             Some(files) => Some(CertificateFollower::begin(files, shown.clone()).await?),
@@ -208,17 +218,33 @@ impl Master {
             let serving = plain.serve(answers, connections.clone(), stop.clone());
             connections.spawn("HTTPS redirect", serving);
         }
+        let castray = castray.map(|castray| castray.serve(&server, &workers, &connections, &stop));
+        let castray_address = OptionFuture::from(castray).await.transpose()?;
         let shared = server.connections.clone();
         let answers = Handlers { connections: shared, shown, ..api::router(server.clone()).into() };
         let liveness = answers.liveness.clone();
         connections.spawn("listener", listener.serve(answers, connections.clone(), stop.clone()));
         info!("main server listens on {address}");
-        Ok(Self { server, address, workers, connections, stop, first_code, liveness })
+        Ok(Self {
+            server,
+            address,
+            castray_address,
+            workers,
+            connections,
+            stop,
+            first_code,
+            liveness,
+        })
     }
 
     /// The listening address, with the port chosen by the system.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the listener for CastRay's clients, if there is one.
+    pub fn castray_address(&self) -> Option<SocketAddr> {
+        self.castray_address
     }
 
     /// A code that logs in once, if nobody could have logged in before this start.

@@ -1,6 +1,7 @@
 //! A real main server on loopback, spoken to over HTTP.
 
 mod cast_delivery;
+mod castray;
 mod casts;
 mod dispatch;
 mod fleet;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use edge_mirror_http::{access::Vault, listen::Listener};
-use edge_mirror_main_server::{DispatchOptions, Master, MasterOptions};
+use edge_mirror_main_server::{CastRayOptions, DispatchOptions, Master, MasterOptions};
 use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
@@ -21,10 +21,16 @@ pub(crate) struct Builder {
     listen: SocketAddr,
     announce_timeout: Duration,
     demand_webhook: Option<Url>,
+    castray: Option<CastRayOptions>,
     folder: Arc<tempfile::TempDir>,
 }
 
 impl Builder {
+    /// With a listener for CastRay's clients.
+    pub(crate) fn castray(self) -> Self {
+        Self { castray: Some(CastRayOptions::default()), ..self }
+    }
+
     /// How long clients wait for nodes to have a started meeting's package.
     pub(crate) fn announce_timeout(self, announce_timeout: Duration) -> Self {
         Self { announce_timeout, ..self }
@@ -44,6 +50,7 @@ impl Builder {
             listen: self.listen,
             announce_timeout: self.announce_timeout,
             demand_webhook: self.demand_webhook,
+            castray: self.castray,
             dispatch: DispatchOptions {
                 root: Some(self.folder.path().join("root")),
                 ..DispatchOptions::default()
@@ -61,6 +68,7 @@ impl TestMaster {
             listen: ([127, 0, 0, 1], 0).into(),
             announce_timeout: Duration::from_secs(600),
             demand_webhook: None,
+            castray: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -79,6 +87,11 @@ impl TestMaster {
     /// The folder that everything is in.
     pub(crate) fn data(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The address of the listener for CastRay's clients.
+    pub(crate) fn castray_address(&self) -> SocketAddr {
+        self.master.as_ref().and_then(Master::castray_address).unwrap()
     }
 
     pub(crate) fn authority(&self) -> String {

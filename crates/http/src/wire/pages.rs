@@ -26,16 +26,19 @@ macro_rules! files {
 
 static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
     files! {
+        "castray.html",
         "docs.html",
         "icon.svg",
         "index.html",
         "master.html",
         "css/base.css",
+        "css/castray.css",
         "css/docs.css",
         "css/master.css",
         "css/node.css",
         "css/parts.css",
         "js/api.js",
+        "js/castray.js",
         "js/chart.js",
         "js/dialog.js",
         "js/docs.js",
@@ -200,9 +203,14 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn file(path: Result<Path<String>, PathRejection>, asked: HeaderMap, uri: Uri) -> Response {
     match path {
-        Ok(Path(path)) if FILES.iter().any(|file| file.name == path) => page(&path, &asked),
+        Ok(Path(path)) if has(&path) => page(&path, &asked),
         _ => not_found(uri).await,
     }
+}
+
+/// True if there is such a file.
+pub fn has(name: &str) -> bool {
+    FILES.iter().any(|file| file.name == name)
 }
 
 /// Returns one of the files.
@@ -282,6 +290,10 @@ mod tests {
             assert!(size(&later) < 60_000, "{page}, later: {} bytes", size(&later));
             used.extend(all);
         }
+        // It stands alone, with the shared colours.
+        let parts = parts_of("castray.html", true);
+        assert!(size(&parts) < 30_000, "castray.html: {} bytes", size(&parts));
+        used.extend(parts);
         // Files that the API's page adds to the others'.
         let parts = parts_of("docs.html", true);
         let own = &parts - &used;

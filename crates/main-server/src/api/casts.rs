@@ -33,9 +33,7 @@ use crate::{
     server::{AddedCasts, Server},
     state::{
         audit::AuditedOperator,
-        casts::{
-            CastId, CastOrigin, CastPriority, CastStatus, DeliveryState, KeptCast, shown_key,
-        },
+        casts::{CastId, CastOrigin, CastPriority, CastStatus, DeliveryState, KeptCast, shown_key},
         destinations::Destinations,
     },
 };

@@ -104,7 +104,9 @@ pub(crate) async fn stream(
     State(server): Shared,
     ApiQuery(StreamQuery { topic }): ApiQuery<StreamQuery>,
 ) -> Response {
-    let Some(casts) = server.live_casts.subscribers().subscribe(server.casts.limits.max_subscribers) else {
+    let Some(casts) =
+        server.live_casts.subscribers().subscribe(server.casts.limits.max_subscribers)
+    else {
         let text =
             "订阅者过多，请稍后再试 / too many programs follow casts already, try again later";
         return wire::detail(StatusCode::SERVICE_UNAVAILABLE, text);

@@ -300,8 +300,7 @@ pub(super) fn parse(
     let (routing, groups) = (Arc::new(routing), Arc::new(groups));
     let dispatch = Arc::new(DispatchTable::new(tasks, task_files));
     let virtual_nodes = VirtualNodes::new(virtual_nodes);
-    let state =
-        MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch };
+    let state = MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 

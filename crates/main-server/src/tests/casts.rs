@@ -260,7 +260,10 @@ async fn only_accepted_nodes_send_casts_and_groups_and_subscribers_are_bounded()
     };
     assert_eq!(send(None, cast(json!({}))).await.0, 403);
     let (status, sent) = send(Some("a"), cast(json!({"key": "k"}))).await;
-    assert_eq!((status, &sent["from"], &sent["key"]), (StatusCode::CREATED, &json!("a"), &json!("k")));
+    assert_eq!(
+        (status, &sent["from"], &sent["key"]),
+        (StatusCode::CREATED, &json!("a"), &json!("k"))
+    );
     let foreign = t.request(Method::POST, "/api/v1/nodes/casts").json(&cast(json!({})));
     let foreign = foreign.header("edge-mirror-node", "a").header("origin", "http://elsewhere");
     assert_eq!(both(foreign).await.0, 403);

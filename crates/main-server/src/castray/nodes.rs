@@ -1,0 +1,168 @@
+//! `/api/nodes`: virtual nodes come and go; their messages.
+
+use std::str::FromStr;
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::Uri,
+};
+use edge_mirror_base::clock::UnixMillis;
+use serde_json::{Value, json};
+use tracing::{debug, info};
+
+use super::{
+    CastRayFace, Face,
+    body::{FaceJson, FaceRefusal, flaw},
+};
+use crate::{
+    refusal::RequestError,
+    state::virtual_nodes::{VirtualNode, VirtualNodeCommand, VirtualNodeProfile},
+};
+
+const DEFAULT_COUNT: usize = 50;
+const MAX_COUNT: usize = 1000;
+
+pub(super) async fn create(State(face): Face, body: FaceJson) -> Result<Json<Value>, FaceRefusal> {
+    let id = match body.0.get("node_id") {
+        Some(Value::String(id)) if !id.is_empty() => id.clone(),
+        Some(Value::Number(number)) if number.as_f64() != Some(0.0) => number.to_string(),
+        None | Some(Value::Null | Value::String(_) | Value::Number(_)) => {
+            return Err(FaceRefusal::bad("节点ID不能为空"));
+        }
+        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            return Ok(outcome(false, "节点创建失败"));
+        }
+    };
+    let port = match body.0.get("port") {
+        None => Some(0),
+        Some(port) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
+    };
+    let is_free = port.is_some_and(|port| port == 0 || face.figures().take_port(&id, port));
+    if !is_free {
+        return Ok(outcome(false, "节点创建失败"));
+    }
+    let profile = match face.server.virtual_nodes().get(&id) {
+        Ok(node) => node.profile.clone(),
+        Err(_) => VirtualNodeProfile::default(),
+    };
+    let created_at = UnixMillis::now();
+    let node = VirtualNode { id: id.clone(), profile, created_at };
+    match face.server.put_virtual_node(node, None).await {
+        Ok(()) => {
+            info!("virtual node {id} was set by a CastRay client");
+            face.begin_anew(&id, port.unwrap_or_default());
+            Ok(outcome(true, "节点创建成功"))
+        }
+        Err(error @ (RequestError::StateUnavailable(_) | RequestError::NoRoom(_))) => {
+            face.figures().remove(&id);
+            Err(error.into())
+        }
+        Err(error) => {
+            debug!("a CastRay client can't create node {id}: {error}");
+            face.forget_unless_node(&id);
+            Ok(outcome(false, "节点创建失败"))
+        }
+    }
+}
+
+impl CastRayFace {
+    /// Has a node that was created, or created once more, count from zero.
+    fn begin_anew(&self, id: &str, port: u16) {
+        let mut figures = self.figures();
+        figures.remove(id);
+        match port {
+            0 => drop(figures.port(id)),
+            port => drop(figures.take_port(id, port)),
+        }
+    }
+
+    fn forget_unless_node(&self, id: &str) {
+        if !self.has_node(id) {
+            self.figures().remove(id);
+        }
+    }
+
+    async fn remove_node(&self, id: String) -> Result<Json<Value>, FaceRefusal> {
+        match self.server.change(VirtualNodeCommand::Remove(id.clone())).await {
+            Ok(()) => {
+                info!("virtual node {id} was removed by a CastRay client");
+                self.figures().remove(&id);
+                Ok(outcome(true, "节点删除成功"))
+            }
+            // A real node's operator removes it, and nobody who calls here.
+            Err(RequestError::UnknownVirtualNode(_)) => Ok(outcome(false, "节点删除失败")),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+pub(super) async fn remove(
+    State(face): Face,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, FaceRefusal> {
+    let Ok(Path(id)) = id else { return Ok(outcome(false, "节点删除失败")) };
+    face.remove_node(id).await
+}
+
+/// A node may have the name of another route.
+pub(super) async fn remove_external(State(face): Face) -> Result<Json<Value>, FaceRefusal> {
+    face.remove_node("external".to_owned()).await
+}
+
+pub(super) async fn messages(
+    State(face): Face,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Json<Value>, FaceRefusal> {
+    let count = count_in(uri.query().unwrap_or_default())?;
+    let Ok(Path(id)) = id else { return Ok(Json(json!([]))) };
+    if !face.has_node(&id) {
+        return Ok(Json(json!([])));
+    }
+    let mut figures = face.figures();
+    let ports = std::cell::RefCell::new(&mut *figures);
+    let target = |to: &str| format!("localhost:{}", ports.borrow_mut().port(to));
+    Ok(Json(json!(face.history().of(&id, count, target))))
+}
+
+/// The last `count` of a query.
+fn count_in(query: &str) -> Result<usize, FaceRefusal> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let Some((_, text)) = pairs.rfind(|(name, _)| *name == "count") else {
+        return Ok(DEFAULT_COUNT);
+    };
+    let count = i64::from_str(text.trim_start_matches('+')).map_err(|_| {
+        let msg = "Input should be a valid integer, unable to parse string as an integer";
+        let at = [json!("query"), json!("count")];
+        FaceRefusal::Flaws(vec![flaw("int_parsing", &at, msg, &json!(text))])
+    })?;
+    Ok(usize::try_from(count).unwrap_or(0).min(MAX_COUNT))
+}
+
+pub(super) fn outcome(success: bool, message: &str) -> Json<Value> {
+    Json(json!({"success": success, "message": message}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_a_number_and_bounded() {
+        for (query, count) in [
+            ("", 50),
+            ("count=7", 7),
+            ("x=1&count=-3", 0),
+            ("count=9999", 1000),
+            ("count=1&count=2", 2),
+        ] {
+            assert!(count_in(query).is_ok_and(|found| found == count), "{query}");
+        }
+        let Err(FaceRefusal::Flaws(flaws)) = count_in("count=x") else { panic!("no flaws") };
+        assert_eq!(
+            (&flaws[0]["type"], &flaws[0]["loc"]),
+            (&json!("int_parsing"), &json!(["query", "count"]))
+        );
+    }
+}

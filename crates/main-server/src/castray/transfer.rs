@@ -1,0 +1,303 @@
+//! Files from node to node. To virtual nodes goes a cast that names the file and its digests,
+//! after the file was read; to real ones the file itself, as a task of dispatch.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use axum::{Json, extract::State};
+use edge_mirror_base::tasks;
+use edge_mirror_http::access::{AuthMethod, Operator};
+use edge_mirror_protocol::{dispatch::TaskId, package::Sha256};
+use serde_json::{Map, Value, json};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{
+    CastRayFace, Face, FaceCaller,
+    body::{FaceJson, FaceRefusal},
+    content::{SampleFile, SampleKind},
+    figures::OpenTransfer,
+    files::download_url,
+    folder::{FileDigests, FolderError},
+};
+use crate::{refusal::RequestError, server::blob_key, state::dispatch::DispatchRequest};
+
+/// The file that is sent where none is named; it is made when it is needed.
+const DEMO_FILE: &str = "demo_file.txt";
+const DEMO_BYTES: u64 = 1024;
+const FILE_TOPIC: &str = "castray.file";
+const SEND_EVERY: Duration = Duration::from_secs(30);
+/// Nodes that send by themselves in one round.
+const MAX_AUTOMATIC: usize = 100;
+/// Recipients of one call.
+const MAX_RECIPIENTS: usize = 10_000;
+
+/// The outcome for one recipient.
+#[derive(Clone, Debug)]
+pub(super) struct TransferResult {
+    pub(super) recipient: String,
+    pub(super) success: bool,
+    pub(super) message: String,
+}
+
+pub(super) async fn send_manually(
+    State(face): Face,
+    FaceCaller(operator): FaceCaller,
+    body: FaceJson,
+) -> Result<Json<Value>, FaceRefusal> {
+    let (sender, recipients) = face.sender_and_recipients(&body)?;
+    let file = body.text("file_name", DEMO_FILE);
+    face.tell_of_transfer("transfer_start", "手动传输", &sender, &file, &recipients);
+    let results = face.transfer(&operator, &sender, &file, &recipients).await;
+    let successful = results.iter().filter(|result| result.success).count();
+    let shown = results.iter().map(|result| {
+        json!({"recipient": result.recipient, "success": result.success, "message": result.message})
+    });
+    Ok(Json(json!({
+        "success": successful > 0,
+        "message": format!("成功触发 {successful}/{} 个传输", results.len()),
+        "results": shown.collect::<Vec<_>>(),
+    })))
+}
+
+pub(super) async fn toggle(State(face): Face, body: FaceJson) -> Result<Json<Value>, FaceRefusal> {
+    let (id, enabled) = (body.text("node_id", ""), body.flag("enabled", true));
+    if !face.has_node(&id) {
+        return Err(FaceRefusal::unknown("节点未找到"));
+    }
+    face.figures().of(&id).sends_by_itself = enabled;
+    let state = if enabled { "启用" } else { "禁用" };
+    let message = format!("节点 {id} 自动传输已{state}");
+    Ok(Json(json!({"success": true, "message": message, "enabled": enabled})))
+}
+
+/// Has nodes send the sample file to others by themselves, where clients want that.
+pub(super) async fn send_by_themselves(face: Arc<CastRayFace>, stop: CancellationToken) {
+    let operator = Operator { address: [127, 0, 0, 1].into(), how: AuthMethod::Local };
+    let mut ticks = tokio::time::interval(SEND_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let work = async {
+        loop {
+            ticks.tick().await;
+            let mut senders = face.figures().automatic();
+            fastrand::shuffle(&mut senders);
+            senders.truncate(MAX_AUTOMATIC);
+            for sender in senders {
+                face.send_sample(&operator, &sender).await;
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+impl CastRayFace {
+    /// The nodes that a call for a transfer names; those that are none are left out.
+    pub(super) fn sender_and_recipients(
+        &self,
+        body: &FaceJson,
+    ) -> Result<(String, Vec<String>), FaceRefusal> {
+        let sender = body.text("sender_id", "");
+        if !self.has_node(&sender) {
+            return Err(FaceRefusal::unknown("发送节点未找到"));
+        }
+        let named = body.texts("recipients");
+        if named.is_empty() || named.len() > MAX_RECIPIENTS {
+            return Err(FaceRefusal::bad("请指定接收节点"));
+        }
+        let known: BTreeSet<_> = named.into_iter().filter(|id| self.has_node(id)).collect();
+        match known.is_empty() {
+            true => Err(FaceRefusal::bad("没有有效的接收节点")),
+            false => Ok((sender, known.into_iter().collect())),
+        }
+    }
+
+    fn tell_of_transfer(
+        &self,
+        kind: &str,
+        manner: &str,
+        sender: &str,
+        file: &str,
+        recipients: &[String],
+    ) {
+        let description = format!("{manner} {file} 到 {} 个节点", recipients.len());
+        let told = json!({
+            "type": kind, "node_id": sender, "description": description,
+            "recipients": recipients, "file_name": file,
+        });
+        self.tell("transfer_activity", &told);
+    }
+
+    /// Sends the sample file to some other virtual node.
+    async fn send_sample(&self, operator: &Operator, sender: &str) {
+        let others: Vec<_> = {
+            let virtual_nodes = self.server.virtual_nodes();
+            let others = virtual_nodes.iter().filter(|node| node.id != sender);
+            others.map(|node| node.id.clone()).collect()
+        };
+        let Some(recipient) = fastrand::choice(others) else { return };
+        let recipients = [recipient];
+        self.tell_of_transfer("auto_transfer", "自动传输", sender, DEMO_FILE, &recipients);
+        for result in self.transfer(operator, sender, DEMO_FILE, &recipients).await {
+            debug!("{sender} sent {DEMO_FILE} to {}: {}", result.recipient, result.message);
+        }
+    }
+
+    /// Sends a file to nodes, which all are some, and counts what becomes of it.
+    pub(super) async fn transfer(
+        &self,
+        operator: &Operator,
+        sender: &str,
+        file: &str,
+        recipients: &[String],
+    ) -> Vec<TransferResult> {
+        let virtual_nodes = self.server.virtual_nodes();
+        let (virtual_ones, real_ones): (BTreeSet<String>, BTreeSet<String>) =
+            recipients.iter().cloned().partition(|id| virtual_nodes.has(id));
+        let read = self.read_file(file, !real_ones.is_empty()).await;
+        let digests = match read {
+            Ok(digests) => digests,
+            Err(error) => return self.fail_all(sender, recipients, &format!("{error}: {file}")),
+        };
+        let mut results = Vec::with_capacity(recipients.len());
+        if !virtual_ones.is_empty() {
+            let sent = self.name_file(operator, sender, file, &digests, virtual_ones.clone()).await;
+            let (success, message) = match sent {
+                Ok(()) => (true, format!("已送达，MD5 {}", digests.md5)),
+                Err(error) => (false, error.to_string()),
+            };
+            let mut figures = self.figures();
+            for recipient in virtual_ones {
+                figures.of(sender).note_transfer(success, digests.bytes);
+                results.push(TransferResult { recipient, success, message: message.clone() });
+            }
+        }
+        if !real_ones.is_empty() {
+            let task = self.dispatch_file(operator, file, digests.sha256, &real_ones).await;
+            let mut figures = self.figures();
+            for recipient in real_ones {
+                let (success, message) = match &task {
+                    Ok(task) => {
+                        let transfer = OpenTransfer {
+                            task: task.clone(),
+                            recipient: recipient.clone(),
+                            bytes: digests.bytes,
+                        };
+                        figures.of(sender).begin_transfer(transfer);
+                        (true, format!("任务 {task} 已开始"))
+                    }
+                    Err(error) => {
+                        figures.of(sender).note_transfer(false, 0);
+                        (false, error.to_string())
+                    }
+                };
+                results.push(TransferResult { recipient, success, message });
+            }
+        }
+        results
+    }
+
+    fn fail_all(&self, sender: &str, to: &[String], message: &str) -> Vec<TransferResult> {
+        let mut figures = self.figures();
+        let failed = to.iter().map(|recipient| {
+            figures.of(sender).note_transfer(false, 0);
+            let (recipient, message) = (recipient.clone(), message.to_owned());
+            TransferResult { recipient, success: false, message }
+        });
+        failed.collect()
+    }
+
+    /// Reads a whole file and, if real nodes are to get it, keeps its bytes for them.
+    async fn read_file(&self, file: &str, keeps: bool) -> Result<FileDigests, FaceTransferError> {
+        if file == DEMO_FILE && !self.folder.has(file) {
+            let (name, bytes) = (file.to_owned(), DEMO_BYTES);
+            let sample = SampleFile { name, bytes, kind: SampleKind::Text, has_head: false };
+            return match keeps {
+                true => {
+                    self.write_sample(sample).await?;
+                    self.keep_file(file).await
+                }
+                false => Ok(self.write_sample(sample).await?.1),
+            };
+        }
+        if keeps {
+            return self.keep_file(file).await;
+        }
+        // Never closed.
+        let _permit = self.working.acquire().await.ok();
+        let (folder, name) = (self.folder.clone(), file.to_owned());
+        Ok(tasks::blocking(move || folder.read(&name, |_| Ok(()))).await?)
+    }
+
+    async fn keep_file(&self, file: &str) -> Result<FileDigests, FaceTransferError> {
+        let _permit = self.working.acquire().await.ok();
+        let (folder, name, store) =
+            (self.folder.clone(), file.to_owned(), self.server.store.clone());
+        let (digests, verified) = tasks::blocking(move || {
+            let mut pending = store
+                .begin(blob_key(Sha256::new([0; 32])), None, u64::MAX)
+                .map_err(RequestError::from)?;
+            let mut refused = None;
+            let read = folder.read(&name, |piece| {
+                pending.write(piece).map_err(|error| {
+                    refused = Some(RequestError::from(error));
+                    std::io::Error::other("the store refuses it")
+                })
+            });
+            match (read, refused) {
+                (_, Some(refused)) => Err(FaceTransferError::Core(refused)),
+                (read, None) => {
+                    let digests = read?;
+                    let verified = pending.verify_as(blob_key).map_err(RequestError::from)?;
+                    Ok((digests, verified))
+                }
+            }
+        })
+        .await?;
+        self.server.keep_upload(verified).await?;
+        Ok(digests)
+    }
+
+    /// Sends virtual nodes a cast that names the file.
+    async fn name_file(
+        &self,
+        operator: &Operator,
+        sender: &str,
+        file: &str,
+        digests: &FileDigests,
+        to: BTreeSet<String>,
+    ) -> Result<(), RequestError> {
+        let body = json!({
+            "file_name": file,
+            "file_size": digests.bytes,
+            "md5_hash": digests.md5,
+            "sha256": digests.sha256,
+            "sender": sender,
+            "download_url": download_url(file),
+        });
+        let from = Some(sender.to_owned());
+        self.cast(FILE_TOPIC, body, Arc::new(to), from, operator).await.map(drop)
+    }
+
+    async fn dispatch_file(
+        &self,
+        operator: &Operator,
+        file: &str,
+        sha256: Sha256,
+        to: &BTreeSet<String>,
+    ) -> Result<TaskId, RequestError> {
+        let mut fields = Map::new();
+        fields.insert("files".to_owned(), json!([{"sha256": sha256, "name": file}]));
+        fields.insert("to".to_owned(), json!({"nodes": to}));
+        let request = DispatchRequest::read(fields).map_err(RequestError::Invalid)?;
+        Ok(self.server.create_task(request, operator).await?.id.clone())
+    }
+}
+
+/// The reason that a file is not sent.
+#[derive(Debug, thiserror::Error)]
+enum FaceTransferError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Core(#[from] RequestError),
+}
