@@ -8,6 +8,7 @@ mod demand;
 mod destination;
 mod dispatch;
 mod file;
+mod gofd;
 mod help;
 mod messages;
 mod operate;
@@ -30,6 +31,7 @@ pub use demand::DemandArgs;
 pub use destination::Destination;
 pub use dispatch::{DispatchArgs, PushArgs};
 use file::{CompletedLine, OptionSources};
+pub use gofd::{GofdArgs, GofdPasswordArgs};
 pub use messages::{CastCommandArgs, CastsCommandArgs};
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
@@ -164,6 +166,8 @@ pub struct MasterArgs {
     pub dispatch: DispatchArgs,
     #[command(flatten)]
     pub castray: CastRayArgs,
+    #[command(flatten)]
+    pub gofd: GofdArgs,
     /// Only this address or network may manage meetings; can be repeated. This
     /// machine always may.
     #[arg(long, value_name = "NETWORK")]

@@ -5,6 +5,7 @@ mod casts;
 mod client;
 mod config;
 mod get;
+mod gofd_password;
 mod meetings;
 mod nodes;
 mod panel;
@@ -105,6 +106,9 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,
         OperateCommand::Cast(args) => until(interrupt, casts::send(&args, language)).await,
         OperateCommand::Casts(args) => casts::list(&args, language, interrupt).await,
+        OperateCommand::GofdPassword(args) => {
+            until(interrupt, gofd_password::run(args, language)).await
+        }
         OperateCommand::Config(args) => until(interrupt, config::run(args.what, language)).await,
         OperateCommand::Sync(args) => until(interrupt, sync::run(&args, language)).await,
     }

@@ -33,6 +33,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("ready", "查看所有节点是否都已为会议就绪，以及哪些未就绪"),
     ("cast", "向节点上监听的程序发送消息"),
     ("casts", "列出发给节点的消息，以及送达情况"),
+    ("gofd-password", "按 GoFD 配置文件的方式加密密码"),
     ("sync", "让节点立即拉取或核对一个会议包，并等待结果"),
     ("config", "查看、修改或检查配置：配置文件，或正在运行的节点"),
     ("config get", "查看配置项：指定的几项，或全部"),
@@ -206,6 +207,24 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master", "castray_files", "CastRay 客户端的文件最多占多少空间"),
     ("master", "castray_messages", "最多向 CastRay 客户端显示多少条消息"),
     ("master", "castray_sockets", "CastRay 客户端最多同时有多少个 WebSocket 连接"),
+    (
+        "master",
+        "gofd_config",
+        "按这个 GoFD 服务端配置文件（YAML）为 GoFD 的客户端和 Agent 提供服务，需要 --dispatch-root。默认不提供",
+    ),
+    ("master", "gofd_port", "GoFD 客户端使用的端口，代替文件中的 net.mgntPort；0 表示任选空闲端口"),
+    (
+        "master",
+        "gofd_data_port",
+        "GoFD 的 Agent 下载数据的端口，代替文件中的 net.dataPort；0 表示任选空闲端口",
+    ),
+    (
+        "gofd-password",
+        "password",
+        "密码；默认读取标准输入的第一行，因为本机其他用户能看到命令行参数",
+    ),
+    ("gofd-password", "decrypt", "改为输出这段密文的密码，用于核对"),
+    ("gofd-password", "factor", "加密时的 factor"),
     ("master", "allow_from", "只允许这个地址或网段管理会议，可以写多次。本机始终可以"),
     ("master", "trusted_proxy", "信任其 X-Forwarded-For 的反向代理，可以写多次"),
     (

@@ -19,7 +19,7 @@ use crate::terminal::Language;
 /// Variables are named after the options: `EDGE_MIRROR_MASTER_TLS_CERT`.
 const PREFIX: &str = "EDGE_MIRROR_MASTER_";
 /// Options whose relative paths in a file are relative to its folder.
-const PATHS: [&str; 3] = ["data", "tls-cert", "tls-key"];
+const PATHS: [&str; 4] = ["data", "gofd-config", "tls-cert", "tls-key"];
 /// Options of the command line alone.
 const NOT_IN_FILES: [&str; 4] = ["config", "print-config", "help", "version"];
 

@@ -9,12 +9,12 @@ use crate::terminal::Language;
 const GROUPS: &[(&str, &str, &[&str])] = &[
     ("运行", "Run", &["node", "master", "demo"]),
     ("查看", "Look", &["status", "nodes", "meetings", "ready", "casts", "verify"]),
-    ("更改", "Change", &["publish", "push", "cast", "sync", "config", "token"]),
+    ("更改", "Change", &["publish", "push", "cast", "sync", "config", "token", "gofd-password"]),
     ("下载", "Download", &["get", "bench"]),
     ("安装", "Install", &["install", "uninstall", "completions"]),
 ];
 
-const NAME_COLUMNS: usize = 12;
+const NAME_COLUMNS: usize = 14;
 
 /// Returns the command line with its help.
 pub(super) fn command(language: Language) -> Command {

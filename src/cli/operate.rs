@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{
     dispatch::PushArgs,
+    gofd::GofdPasswordArgs,
     messages::{CastCommandArgs, CastsCommandArgs},
     server::{self, ServerUrl},
     units,
@@ -55,6 +56,8 @@ pub enum OperateCommand {
     Cast(CastCommandArgs),
     /// List messages to nodes, and how far they are on their way.
     Casts(CastsCommandArgs),
+    /// Encrypt a password as the configuration of GoFD has it.
+    GofdPassword(GofdPasswordArgs),
     /// Have a node pull or check a running meeting's package now, and wait for
     /// the result.
     Sync(SyncArgs),

@@ -87,6 +87,7 @@ fn master_options(args: MasterArgs) -> Result<MasterOptions> {
         casts: args.casts.limits(),
         dispatch: args.dispatch.options(),
         castray: args.castray.options(),
+        gofd: args.gofd.options(args.host)?,
         ..MasterOptions::default()
     })
 }

@@ -22,6 +22,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "crates/node/src",
         &[
+            &["gofd"],
             &["address", "dispatch", "limits", "listeners", "presence", "sync", "upkeep"],
             &["api"],
             &["casts"],
@@ -35,6 +36,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "crates/main-server/src",
         &[
+            &["gofd"],
             &["workers"],
             &["api", "castray"],
             &["server"],

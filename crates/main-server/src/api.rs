@@ -8,6 +8,7 @@ pub(crate) mod dispatch;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod fleet;
+pub(crate) mod gofd;
 pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod meeting_records;

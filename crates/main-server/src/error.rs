@@ -1,6 +1,6 @@
 //! Errors of the main server's start, and of its database.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use edge_mirror_http::{access::VaultError, listen::BindError, tls::FileError};
 use edge_mirror_store::StoreError;
@@ -24,6 +24,10 @@ pub enum MasterError {
     Redirect(BindError),
     #[error("{0}; see --castray-port")]
     CastRay(BindError),
+    #[error("{0}; see --gofd-port")]
+    Gofd(BindError),
+    #[error("cannot listen on {address} for GoFD's agents: {cause}; see --gofd-data-port")]
+    GofdData { address: SocketAddr, cause: io::Error },
     #[error(transparent)]
     Certificate(#[from] FileError),
     #[error(

@@ -20,6 +20,7 @@ mod api;
 mod castray;
 mod counts;
 mod error;
+mod gofd;
 mod large_bodies;
 mod node_status;
 mod packages;
@@ -62,6 +63,7 @@ use tracing::{info, warn};
 use castray::CastRayListener;
 pub use castray::CastRayOptions;
 pub use error::{MasterError, StateError, UnusablePackages};
+use gofd::BoundGofd;
 use packages::{BlobError, BlobStore, is_copy_current};
 pub use packages::{PackagesLocation, S3Environment};
 use repository::{OpenedRepository, StateRepository};
@@ -69,7 +71,9 @@ pub use repository::{StateLocation, UnusableLocation, back_up, move_state, resto
 use server::{
     CastQueue, ChangeQueue, PendingCasts, PendingChange, Server, ServerOptions, SharedPackages,
 };
-pub use server::{DispatchOptions, LiveOptions, OptionSource, ShownOption, ShownOptions};
+pub use server::{
+    DispatchOptions, GofdOptions, LiveOptions, OptionSource, ShownOption, ShownOptions,
+};
 use state::meetings::MeetingTable;
 pub use state::{
     casts::CastLimits,
@@ -104,6 +108,8 @@ pub struct MasterOptions {
     pub dispatch: DispatchOptions,
     /// A listener for CastRay's clients.
     pub castray: Option<CastRayOptions>,
+    /// The face for GoFD's clients and agents.
+    pub gofd: Option<GofdOptions>,
 }
 
 impl Default for MasterOptions {
@@ -122,6 +128,7 @@ impl Default for MasterOptions {
             casts: CastLimits::default(),
             dispatch: DispatchOptions::default(),
             castray: None,
+            gofd: None,
         }
     }
 }
@@ -165,6 +172,7 @@ impl Master {
             casts,
             dispatch,
             castray,
+            gofd,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
@@ -174,6 +182,10 @@ impl Master {
         let plain = redirect_port.map(|port| Listener::bind(SocketAddr::new(listen.ip(), port)));
         let plain = plain.transpose().map_err(MasterError::Redirect)?;
         let castray = CastRayListener::bind(listen.ip(), castray)?;
+        let gofd = match gofd {
+            Some(options) => Some(BoundGofd::bind(options).await?),
+            None => None,
+        };
         let shown = Arc::<LiveServerConfig>::default();
         let certificate = match tls {
             Some(files) => Some(CertificateFollower::begin(files, shown.clone()).await?),
@@ -189,6 +201,7 @@ impl Master {
         server.shared = shared;
         server.casts.limits = casts;
         server.dispatch.options = dispatch;
+        server.gofd = gofd.as_ref().map(|gofd| gofd.face.clone());
         warn_of_missing_option(&server);
         let server = Arc::new(server);
         server.connections.apply(server.options.live.peek().max_connections_per_client);
@@ -220,6 +233,9 @@ impl Master {
         }
         let castray = castray.map(|castray| castray.serve(&server, &workers, &connections, &stop));
         let castray_address = OptionFuture::from(castray).await.transpose()?;
+        if let Some(gofd) = gofd {
+            gofd.serve(&server, &workers, &connections, &stop);
+        }
         let shared = server.connections.clone();
         let answers = Handlers { connections: shared, shown, ..api::router(server.clone()).into() };
         let liveness = answers.liveness.clone();
@@ -250,6 +266,11 @@ impl Master {
     /// A code that logs in once, if nobody could have logged in before this start.
     pub fn first_code(&self) -> Option<&str> {
         self.first_code.as_deref()
+    }
+
+    /// The management port and the data port for GoFD, with those chosen by the system.
+    pub fn gofd_ports(&self) -> Option<(u16, u16)> {
+        self.server.gofd.as_ref().map(|face| face.ports)
     }
 
     /// Liveness of the loop that accepts connections.

@@ -14,6 +14,7 @@ mod demand;
 mod dispatch;
 mod figures;
 mod fleet;
+mod gofd;
 mod options;
 mod packages;
 mod pieces;
@@ -28,6 +29,8 @@ pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
 pub use dispatch::DispatchOptions;
 pub(crate) use dispatch::{DispatchService, blob_key};
+pub use gofd::GofdOptions;
+pub(crate) use gofd::{GofdCallRefusal, GofdFace, TaskSeed};
 pub(crate) use options::OptionsInForce;
 pub use options::{LiveOptions, OptionSource, ShownOption, ShownOptions};
 pub(crate) use packages::SharedPackages;
@@ -135,6 +138,8 @@ pub(crate) struct Server {
     /// Casts that are in memory alone.
     pub(crate) live_casts: CastOutbox,
     pub(crate) dispatch: DispatchService,
+    /// The face for clients and agents of GoFD, where that is turned on.
+    pub(crate) gofd: Option<Arc<GofdFace>>,
     /// The kept casts, for operators; and for nodes, which wait for no search.
     pub(crate) cast_records: StateReader,
     pub(crate) node_casts: StateReader,
@@ -261,6 +266,7 @@ impl Server {
             cast_outbox: CastOutbox::new(subscribers.clone()),
             live_casts: CastOutbox::live(subscribers),
             dispatch: DispatchService::new(state.dispatch),
+            gofd: None,
             cast_records,
             node_casts,
             data,

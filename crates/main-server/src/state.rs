@@ -12,6 +12,7 @@ pub(crate) mod dispatch;
 pub(crate) mod download_log;
 pub(crate) mod figures;
 pub(crate) mod fleet;
+pub(crate) mod gofd;
 pub(crate) mod groups;
 pub(crate) mod held_packages;
 pub(crate) mod history;

@@ -5,6 +5,8 @@ mod castray;
 mod casts;
 mod dispatch;
 mod fleet;
+mod gofd;
+mod gofd_agents;
 mod history;
 mod live_casts;
 mod packages;

@@ -58,6 +58,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         nodes(&mut page, &server);
         relays(&mut page, &server);
         casts(&mut page, &server);
+        gofd(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
         package_store(&mut page, &server);
@@ -174,6 +175,23 @@ fn nodes_by_state(server: &Server) -> [(&'static str, usize); 6] {
         ("silent", silent),
         ("pending", server.claims().len()),
     ]
+}
+
+/// Nothing where GoFD's clients are not served.
+fn gofd(page: &mut Exposition, server: &Server) {
+    let Some(face) = &server.gofd else { return };
+    page.tally(
+        "edge_mirror_master_gofd_calls_refused_total",
+        "Calls of GoFD's clients and agents that were refused, by reason.",
+        "reason",
+        &face.refusals,
+    );
+    page.tally(
+        "edge_mirror_master_gofd_data_faults_total",
+        "Connections to the data port for GoFD's agents that were refused or closed, by reason.",
+        "reason",
+        &face.data_events,
+    );
 }
 
 fn casts(page: &mut Exposition, server: &Server) {

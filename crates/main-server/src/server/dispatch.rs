@@ -13,18 +13,19 @@ use std::{
 use arc_swap::ArcSwap;
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::access::Operator;
-use edge_mirror_protocol::dispatch::{DispatchReport, NodeTaskState, TaskId};
+use edge_mirror_protocol::dispatch::{DispatchReport, NodeTaskState, TaskFile, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use blobs::blob_key;
 use pulls::BlobPulls;
+pub(super) use root::find_files;
 
 use crate::{
     refusal::RequestError,
     server::Server,
     state::dispatch::{
         DeliveryProgress, DispatchNotice, DispatchProgress, DispatchRequest, DispatchTable,
-        DispatchTask, commands::DispatchCommand,
+        DispatchTask, RequestedFile, commands::DispatchCommand,
     },
 };
 
@@ -138,6 +139,16 @@ impl Server {
         let command = DispatchCommand::Create { task: task.clone(), files };
         self.change_by(by, command).await?;
         Ok(task)
+    }
+
+    /// Takes files below the root in, which keeps them for a day at least, and returns them
+    /// with the paths as names.
+    pub(crate) async fn take_paths(
+        self: &Arc<Self>,
+        paths: Vec<String>,
+    ) -> Result<Vec<TaskFile>, RequestError> {
+        let files: Vec<_> = paths.into_iter().map(RequestedFile::at_path).collect();
+        self.ingest(&files).await
     }
 
     /// Cancels a task, or has the files of a finished one removed.

@@ -107,6 +107,11 @@ impl TestMaster {
         both(request.json(&body)).await.0
     }
 
+    /// Reports the end of a task by its id.
+    pub(super) async fn reported(&self, node: &str, id: &str, state: &str) {
+        assert_eq!(self.report(node, &json!({"id": id, "attempt": 1}), state).await, 200);
+    }
+
     async fn until_task(&self, task: &Value, status: &str) -> Value {
         until(async || Some(self.json(&path(task)).await).filter(|now| now["status"] == status))
             .await

@@ -7,7 +7,7 @@ use edge_mirror_http::tls::{
     CertificateFiles, FileError, FileWatch, LiveServerConfig, ServedCertificate,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::server::Server;
 
@@ -15,6 +15,8 @@ pub(crate) struct CertificateFollower {
     files: CertificateFiles,
     served: ServedCertificate,
     watch: FileWatch,
+    /// The server's health is that of another certificate.
+    is_second: bool,
 }
 
 impl CertificateFollower {
@@ -23,13 +25,19 @@ impl CertificateFollower {
         files: CertificateFiles,
         shown: Arc<LiveServerConfig>,
     ) -> Result<Self, FileError> {
-        let mut this =
-            Self { files, served: ServedCertificate::new(shown), watch: FileWatch::default() };
+        let (served, watch) = (ServedCertificate::new(shown), FileWatch::default());
+        let mut this = Self { files, served, watch, is_second: false };
         tasks::blocking(move || {
             this.served.reload(Some(&this.files), false)?;
             Ok(this)
         })
         .await
+    }
+
+    /// Leaves the server's health alone, as it is about its own certificate: what is wrong
+    /// with this one is logged.
+    pub(crate) fn besides_another(self) -> Self {
+        Self { is_second: true, ..self }
     }
 
     pub(crate) async fn run(mut self, server: Arc<Server>, stop: CancellationToken) {
@@ -50,6 +58,14 @@ impl CertificateFollower {
     }
 
     fn reload(&mut self, server: &Server) {
+        if self.is_second {
+            match self.served.reload(Some(&self.files), false) {
+                Ok(true) => info!("there is a new certificate in {}", self.files.cert.display()),
+                Ok(false) => {}
+                Err(error) => warn!("{error}"),
+            }
+            return;
+        }
         let health = &server.certificate_health;
         let read = self.served.reload(Some(&self.files), health.fault().is_some());
         if let Ok(true) = read {

@@ -44,6 +44,20 @@ pub(super) fn open(root: &Path, path: &str) -> Result<RootEntry, IngestError> {
     Ok(entry)
 }
 
+/// True if all of these are files that can be opened; an error if one is not allowed to be
+/// sent. Blocks.
+pub(in crate::server) fn find_files(root: &Path, paths: &[String]) -> Result<bool, IngestError> {
+    let mut are_there = true;
+    for path in paths {
+        are_there &= match open(root, path) {
+            Ok(RootEntry::File(_)) => true,
+            Ok(RootEntry::Folder(_)) | Err(IngestError::Read { .. }) => false,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(are_there)
+}
+
 /// Opens an entry of a folder; `path` is for the error.
 pub(super) fn open_in(folder: &OwnedFd, name: &str, path: &str) -> Result<RootEntry, IngestError> {
     let opened = match rustix::fs::openat(folder, name, FLAGS, Mode::empty()) {

@@ -96,6 +96,11 @@ pub(crate) struct NewTask {
 }
 
 impl RequestedFile {
+    /// The file that a path names, under that name.
+    pub(crate) fn at_path(path: String) -> Self {
+        Self { path: Some(path), sha256: None, name: None, size: None }
+    }
+
     /// The place that is meant. Names are checked once it is known whether it is a folder.
     pub(crate) fn source(&self) -> Result<FileSource, String> {
         let Self { path, sha256, name, .. } = self.clone();

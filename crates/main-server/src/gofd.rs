@@ -1,0 +1,78 @@
+//! The wiring of the face for GoFD: its two ports and its worker.
+
+use std::{path::PathBuf, sync::Arc};
+
+use edge_mirror_base::tasks::Tasks;
+use edge_mirror_gofd::DataPort;
+use edge_mirror_http::{
+    listen::{Handlers, Listener},
+    tls::{CertificateFiles, LiveServerConfig},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    api,
+    error::MasterError,
+    server::{GofdFace, GofdOptions, Server},
+    workers::{self, certificates::CertificateFollower},
+};
+
+/// The face with its ports, not yet served.
+pub(crate) struct BoundGofd {
+    pub(crate) face: Arc<GofdFace>,
+    listener: Listener,
+    data: DataPort,
+    shown: Arc<LiveServerConfig>,
+    certificate: Option<CertificateFollower>,
+}
+
+impl BoundGofd {
+    pub(crate) async fn bind(options: GofdOptions) -> Result<Self, MasterError> {
+        let address = options.data;
+        let listener = Listener::bind(options.listen).map_err(MasterError::Gofd)?;
+        let data = DataPort::bind(address).await;
+        let data = data.map_err(|cause| MasterError::GofdData { address, cause })?;
+        let ports = (listener.address().port(), data.address().port());
+        let face = GofdFace::new(options, ports).map_err(MasterError::Prober)?;
+        let shown = Arc::<LiveServerConfig>::default();
+        let certificate = match face.config.tls.clone() {
+            Some((cert, key)) => {
+                let settings = ["net.tls.cert", "net.tls.key"];
+                // Absolute, as their folders are watched.
+                let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+                let files = CertificateFiles { cert: absolute(cert), key: absolute(key), settings };
+                Some(CertificateFollower::begin(files, shown.clone()).await?.besides_another())
+            }
+            None => None,
+        };
+        Ok(Self { face: Arc::new(face), listener, data, shown, certificate })
+    }
+
+    pub(crate) fn serve(
+        self,
+        server: &Arc<Server>,
+        workers: &Tasks,
+        connections: &Tasks,
+        stop: &CancellationToken,
+    ) {
+        let Self { face, listener, data, shown, certificate } = self;
+        if let Some(certificate) = certificate {
+            let end = workers.token().clone();
+            workers.spawn("GoFD certificate", certificate.run(server.clone(), end));
+        }
+        info!(
+            "clients and agents of GoFD are served on {} and {}",
+            listener.address(),
+            data.address()
+        );
+        let router = api::gofd::router(server.clone(), face.clone());
+        // Not those of tablets: GoFD's clients take no place of theirs.
+        let answers = Handlers { shown, ..router.into() };
+        connections.spawn("GoFD", listener.serve(answers, connections.clone(), stop.clone()));
+        let serving = data.serve(face.clone(), connections.clone(), stop.clone());
+        connections.spawn("GoFD data port", serving);
+        let end = workers.token().clone();
+        workers.spawn("GoFD tasks", workers::keep_gofd(server.clone(), face, end));
+    }
+}
