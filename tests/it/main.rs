@@ -26,6 +26,7 @@ mod demo;
 mod dispatch;
 mod docs;
 mod failover;
+mod gofd;
 mod health;
 mod house;
 mod ids;

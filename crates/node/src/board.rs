@@ -29,8 +29,10 @@ use edge_mirror_store::{Store, StoredPackage};
 use tokio::sync::{Notify, watch};
 
 use crate::machine::Machine;
+pub(crate) use counts::AgentCallRefusal;
 pub use counts::{
-    CallResult, CheckOccasion, NodeCounters, ParentLoss, PullEnd, RelayRefusal, RemovalCause,
+    CallResult, CheckOccasion, GofdAgentCounters, NodeCounters, ParentLoss, PullEnd, RelayRefusal,
+    RemovalCause,
 };
 
 /// Shared by the workers that write and the pages that read.
@@ -85,6 +87,8 @@ pub struct StatusBoard {
     pub(crate) poll_now: Notify,
     pub health: StorageHealth,
     pub counts: NodeCounters,
+    /// Calls and connections for the agent of GoFD that were refused.
+    pub(crate) gofd: GofdAgentCounters,
 }
 
 /// Meetings that an operator wants synced now: `api` adds, `sync` takes.
@@ -297,6 +301,7 @@ impl StatusBoard {
             health: StorageHealth::default(),
             connections: Arc::new(Connections::new(MAX_CONNECTIONS, counts.limits.clone())),
             counts,
+            gofd: GofdAgentCounters::default(),
         }
     }
 

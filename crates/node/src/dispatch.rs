@@ -14,4 +14,5 @@ mod units;
 mod waits;
 mod worker;
 
+pub(crate) use drop_folder::prepared;
 pub(crate) use worker::{DispatchWorker, run};

@@ -20,6 +20,8 @@ pub mod casts;
 mod dispatch;
 /// One package onto disk: single flight, retries, resume, verification, commit.
 pub mod fetch;
+/// The node as an agent of a GoFD server.
+mod gofd;
 mod limits;
 mod listeners;
 /// CPU, memory and disk of the machine.
@@ -163,6 +165,14 @@ impl Node {
         let state =
             AppState { casts, ..node.app_state(&connector, vault.clone(), options.port, journal) };
         node.spawn_followers(&state, vault);
+        let agent = gofd::AgentWorker {
+            settings: node.settings.clone(),
+            board: node.board.clone(),
+            connections: node.connections.clone(),
+            shown: server_config.clone(),
+        };
+        let end = node.workers.token().clone();
+        node.workers.spawn("GoFD agent", agent.run(end));
         node.spawn_listeners(&state, server_config, listener, https_redirect);
         node.spawn_until_end("certificates", certificates.run());
         let found_siblings = discovery::run(state.fetch.siblings().clone(), connector.clone());

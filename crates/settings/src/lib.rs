@@ -20,6 +20,7 @@ mod document;
 mod environment;
 mod error;
 pub mod file;
+mod gofd;
 pub mod lenient;
 mod logging;
 mod main_server;
@@ -49,6 +50,7 @@ pub use document::FileDocument;
 pub use environment::Environment;
 pub use error::{ConfigError, PatchError};
 pub use file::Settings;
+pub use gofd::GofdAgentConfig;
 pub use main_server::{MainServer, first_main_server, put_main_server};
 pub use relay::RelayConfig;
 pub use schedule::{BandwidthSchedule, ScheduleError, ScheduledLimit};
@@ -82,6 +84,7 @@ pub struct Config {
     pub relay: RelayConfig,
     pub casts: CastConfig,
     pub dispatch: DispatchConfig,
+    pub gofd: GofdAgentConfig,
     pub logging: LoggingConfig,
     pub heartbeat: HeartbeatConfig,
     pub cleanup: CleanupConfig,
@@ -233,6 +236,11 @@ impl Config {
         Some(self.folder.join(self.dispatch.drop_folder.as_deref()?))
     }
 
+    /// The folder that the agent of GoFD writes to.
+    pub fn gofd_folder(&self) -> Option<PathBuf> {
+        Some(self.resolve(self.gofd.down_dir.as_deref()?))
+    }
+
     pub fn log_path(&self) -> PathBuf {
         self.resolve(&self.logging.file_path)
     }
@@ -262,7 +270,14 @@ impl Config {
         let open = "security.open 已开启：能访问本端口的任何人都可以修改配置、停止服务 / \
                     security.open is on: whoever reaches this port can change the configuration \
                     and stop the service";
-        let found = [(self.is_heartbeat_slow(), slow), (self.security.open, open)];
+        let gofd = "gofd.agent 已开启，但缺少 gofd.ip、gofd.password、gofd.factor 或 gofd.downDir / \
+                    gofd.agent is on, but gofd.ip, gofd.password, gofd.factor or gofd.downDir \
+                    is missing";
+        let found = [
+            (self.is_heartbeat_slow(), slow),
+            (self.security.open, open),
+            (self.gofd.is_incomplete(), gofd),
+        ];
         found.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
     }
 

@@ -4,6 +4,7 @@
 
 mod casts;
 mod dispatch;
+mod gofd;
 mod relay;
 mod security;
 
@@ -326,6 +327,7 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
     relay::GROUP,
     casts::GROUP,
     dispatch::GROUP,
+    gofd::GROUP,
     SettingGroup {
         name: "tls",
         title: words("HTTPS", "HTTPS"),

@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use edge_mirror_http::{access::Vault, listen::Listener};
-use edge_mirror_main_server::{CastRayOptions, DispatchOptions, Master, MasterOptions};
+use edge_mirror_main_server::{
+    CastRayOptions, DispatchOptions, GofdOptions, Master, MasterOptions,
+};
 use edge_mirror_protocol::package::percent_encoded;
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
@@ -22,6 +24,7 @@ pub(crate) struct Builder {
     announce_timeout: Duration,
     demand_webhook: Option<Url>,
     castray: Option<CastRayOptions>,
+    gofd: Option<GofdOptions>,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -41,6 +44,11 @@ impl Builder {
         Self { demand_webhook: Some(url.parse().unwrap()), ..self }
     }
 
+    /// The face for clients and agents of GoFD.
+    pub(crate) fn gofd(self, options: GofdOptions) -> Self {
+        Self { gofd: Some(options), ..self }
+    }
+
     pub(crate) async fn start(self) -> TestMaster {
         super::log_to_the_tests_output();
         // The old connections may hold the port for a moment.
@@ -51,6 +59,7 @@ impl Builder {
             announce_timeout: self.announce_timeout,
             demand_webhook: self.demand_webhook,
             castray: self.castray,
+            gofd: self.gofd,
             dispatch: DispatchOptions {
                 root: Some(self.folder.path().join("root")),
                 ..DispatchOptions::default()
@@ -69,6 +78,7 @@ impl TestMaster {
             announce_timeout: Duration::from_secs(600),
             demand_webhook: None,
             castray: None,
+            gofd: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -77,6 +87,11 @@ impl TestMaster {
     pub(crate) async fn stop(mut self) -> Builder {
         self.master.take().unwrap().shut_down(Duration::from_secs(5)).await;
         Builder { listen: self.address, folder: self.folder.clone(), ..Self::build() }
+    }
+
+    /// The management port and the data port for GoFD.
+    pub(crate) fn gofd_ports(&self) -> (u16, u16) {
+        self.master.as_ref().and_then(Master::gofd_ports).unwrap()
     }
 
     /// As `edge-mirror token --new` makes it.

@@ -49,6 +49,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         presence(&mut page, &state.board);
         main_servers(&mut page, &state);
         storage(&mut page, &state.board, &state.settings);
+        gofd(&mut page, &state.board);
         settings(&mut page, &state.settings);
         state.board.connections.encode(&mut page);
         limits::encode(&mut page, &state.board.counts.limits);
@@ -218,6 +219,21 @@ fn storage(page: &mut Exposition, board: &StatusBoard, settings: &Settings) {
         "Packages taken off the disk, by reason.",
         "reason",
         &board.counts.evictions,
+    );
+}
+
+fn gofd(page: &mut Exposition, board: &StatusBoard) {
+    page.tally(
+        "edge_mirror_gofd_calls_refused_total",
+        "Calls of a GoFD server that this node, as its agent, refused, by reason.",
+        "reason",
+        &board.gofd.calls,
+    );
+    page.tally(
+        "edge_mirror_gofd_data_faults_total",
+        "Connections of GoFD's agents that were refused or closed, by reason.",
+        "reason",
+        &board.gofd.data,
     );
 }
 

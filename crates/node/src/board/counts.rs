@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use edge_mirror_base::metrics::{Counter, CounterFamily, Histogram, histogram::PULLS, labels};
+use edge_mirror_gofd::DataPortEvent;
 use edge_mirror_http::limits::Limit;
 use edge_mirror_protocol::Cause;
 use edge_mirror_store::verify::VerifyError;
@@ -55,6 +56,18 @@ impl NodeCounters {
             self.limits.inc(Limit::ArchiveDirectory);
         }
     }
+}
+
+/// Faults of those who call the agent of GoFD.
+#[derive(Debug, Default)]
+pub struct GofdAgentCounters {
+    pub(crate) calls: CounterFamily<AgentCallRefusal>,
+    pub(crate) data: CounterFamily<DataPortEvent>,
+}
+
+labels! {
+    /// A call to the agent of GoFD that was refused.
+    AgentCallRefusal { Password => "password", Body => "body", Tasks => "tasks" }
 }
 
 labels! {

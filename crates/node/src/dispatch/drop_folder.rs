@@ -14,8 +14,8 @@ pub(super) fn place(source: &Path, folder: &Path, name: &str, mode: u32) -> io::
     atomic::copy(source, &target, mode, None)
 }
 
-/// The path of a file, whose folders are there.
-fn prepared(folder: &Path, name: &str) -> io::Result<PathBuf> {
+/// The path of a file, whose folders are there. Blocks.
+pub(crate) fn prepared(folder: &Path, name: &str) -> io::Result<PathBuf> {
     let mut path = folder.to_owned();
     atomic::create_folder(&path)?;
     let mut segments = name.split('/').peekable();
