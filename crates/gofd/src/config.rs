@@ -228,12 +228,12 @@ contorl:
         assert_eq!(parse(&more).unwrap().unknown, ["contorl.sped", "other"]);
         for (from, to, told) in [
             ("username", "user", "auth.username is missing"),
-            ("factor", "fctor", "auth.factor is missing"),
+            ("factor", "factors", "auth.factor is missing"),
             ("passowrd", "pass", "auth.password is missing"),
             ("45000", "450000", "line 5: the value of net.mgntPort"),
             ("127.0.0.1", "localhost", "line 4: the value of net.ip"),
             ("speed: 10", "speed: -1", "line 18: the value of contorl.speed"),
-            ("        key:", "        kye:", "net.tls.key is missing"),
+            ("        key:", "        keys:", "net.tls.key is missing"),
             ("9427e80d", "9427e80f", "auth: "),
             ("net:", "net: [", "line 3"),
         ] {

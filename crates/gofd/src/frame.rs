@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The longest frame without its length.
 const MAX_BYTES: usize = 128 << 10;
 /// Bytes read at a time.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 const HAVE: u8 = 0;
 const BITFIELD: u8 = 1;

@@ -9,8 +9,8 @@ use crate::frame::BlockRequest;
 pub const PIECE_BYTES: u64 = 1 << 20;
 /// The part of a piece that is asked for at a time.
 pub const BLOCK_BYTES: u32 = 32 << 10;
-/// Pieces that a node takes. A piece is in memory while it comes.
-const PIECE_SIZES: std::ops::RangeInclusive<u64> = 16 << 10..=16 << 20;
+/// Pieces that a node takes; GoFD's are of a mebibyte. A piece is in memory while it comes.
+const PIECE_SIZES: std::ops::RangeInclusive<u64> = 16 << 10..=4 << 20;
 /// A field of so many bits is the longest frame.
 const MAX_PIECES: u64 = ((128 << 10) - 1) * 8;
 /// The longest block that a frame has room for.

@@ -171,12 +171,9 @@ async fn serve_caller<D: SeedDirectory>(mut stream: TcpStream, peer: IpAddr, dir
     let pacer = Pacer::default();
     pacer.set_rate(speed);
     let serving = serve_pieces(stream.split(), &*source, peer, &pacer);
-    match end.run_until_cancelled(serving).await {
-        Some(Err(error)) => {
-            directory.count(DataPortEvent::Frame);
-            warn!("the data connection of {peer} is closed: {error}");
-        }
-        Some(Ok(())) | None => {}
+    if let Some(Err(error)) = end.run_until_cancelled(serving).await {
+        directory.count(DataPortEvent::Frame);
+        warn!("the data connection of {peer} is closed: {error}");
     }
 }
 

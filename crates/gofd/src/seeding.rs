@@ -6,7 +6,7 @@ use bytes::Bytes;
 use edge_mirror_base::pacer::Pacer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch,
+    sync::{Semaphore, watch},
     time::timeout,
 };
 
@@ -20,6 +20,10 @@ use crate::{
 const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 /// A caller that takes nothing for this long is gone.
 const LONGEST_WRITE: Duration = Duration::from_secs(120);
+
+/// Blocks that are read at a time, by all callers: downloads of tablets need the disk, too.
+const MAX_READS: usize = 32;
+static READ_PERMITS: Semaphore = Semaphore::const_new(MAX_READS);
 
 /// The bytes of a task, of which the first pieces are there, or all.
 pub trait PieceSource: Send + Sync + 'static {
@@ -85,7 +89,10 @@ async fn send_block<S: PieceSource>(
 ) -> Result<(), FrameError> {
     let range = source.layout().range(asked).filter(|_| asked.piece < leading);
     let (offset, bytes) = range.ok_or(FrameError::OutOfRange(asked))?;
+    // Never closed.
+    let permit = READ_PERMITS.acquire().await.ok();
     let data = source.read(offset, bytes).await?;
+    drop(permit);
     pacer.throttle(bytes).await;
     send(to, &Frame::Piece { piece: asked.piece, begin: asked.begin, data }).await
 }
