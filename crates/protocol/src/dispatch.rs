@@ -188,6 +188,9 @@ pub struct TaskReport {
     pub done_files: u64,
     #[serde(default)]
     pub done_bytes: u64,
+    /// Bytes that have come: the same, and those of a file that is under way.
+    #[serde(default)]
+    pub received_bytes: u64,
     /// Number of files that can't be had, the first of which are named.
     #[serde(default)]
     pub failed_count: u64,

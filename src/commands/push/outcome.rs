@@ -89,7 +89,8 @@ fn line(node: &Value, language: Language) -> Option<String> {
             let first = &node["failed"][0];
             let text =
                 |name: &str| words::plain(first[name].as_str().unwrap_or_default()).to_string();
-            let (count, name, reason) = (&node["failed_count"], text("name"), text("reason"));
+            let reason = words::localized(&text("reason"), language);
+            let (count, name) = (&node["failed_count"], text("name"));
             language.of(
                 format!("失败，{count} 个文件；{name}：{reason}"),
                 format!("failed for {count} files; {name}: {reason}"),

@@ -195,8 +195,14 @@ impl Server {
         {
             let mut progress = self.dispatch.progress();
             for report in reports.iter().filter(|report| report.state == NodeTaskState::Pulling) {
-                let (done_files, done_bytes) = (report.done_files, report.done_bytes);
-                let now = DeliveryProgress { attempt: report.attempt, done_files, done_bytes, at };
+                let now = DeliveryProgress {
+                    attempt: report.attempt,
+                    done_files: report.done_files,
+                    done_bytes: report.done_bytes,
+                    // Nodes of earlier versions don't say it.
+                    received_bytes: report.received_bytes.max(report.done_bytes),
+                    at,
+                };
                 progress.note(&report.id, node_id, now);
             }
         }

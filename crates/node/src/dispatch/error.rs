@@ -31,6 +31,23 @@ impl From<TransferError> for FilePullError {
 }
 
 impl FilePullError {
+    /// The reason as operators read it, in Chinese and in English.
+    pub(super) fn reason(&self) -> String {
+        let chinese = match self {
+            Self::Upstream(_) => "主控服务器没有提供这个文件",
+            Self::Broken(_) => "传输中断",
+            Self::Stalled => "传输停滞",
+            Self::Unusable(_) => "收到的内容不是这个文件",
+            Self::Store(StoreError::NoRoom(_)) => "空间不足",
+            Self::Store(StoreError::Bad(_)) => "收到的文件已损坏",
+            Self::Store(StoreError::Io { .. } | StoreError::InUse(_) | StoreError::Unwanted) => {
+                "磁盘读写出错"
+            }
+            Self::Preempted => "等待会议包",
+        };
+        format!("{chinese} / {self}")
+    }
+
     /// True if the main server has the task, but not this file.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::Upstream(error) if error.is_without_file())

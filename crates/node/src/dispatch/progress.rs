@@ -14,6 +14,8 @@ use edge_mirror_protocol::dispatch::{
 struct TaskProgress {
     done_files: u64,
     done_bytes: u64,
+    /// Bytes of the file that is under way.
+    part_bytes: u64,
     failed: BTreeMap<usize, FailedFile>,
 }
 
@@ -34,6 +36,12 @@ impl SharedProgress {
         let mut progress = self.lock();
         progress.done_files += files;
         progress.done_bytes += bytes;
+        progress.part_bytes = 0;
+    }
+
+    /// Notes how many bytes are here of the file that is under way.
+    pub(super) fn note_part(&self, bytes: u64) {
+        self.lock().part_bytes = bytes;
     }
 
     pub(super) fn note_failed(&self, number: usize, file: FailedFile) {
@@ -45,13 +53,14 @@ impl SharedProgress {
     }
 
     pub(super) fn report(&self, task: &NodeTask, state: NodeTaskState) -> TaskReport {
-        let TaskProgress { done_files, done_bytes, failed } = self.lock().clone();
+        let TaskProgress { done_files, done_bytes, part_bytes, failed } = self.lock().clone();
         TaskReport {
             id: task.id.clone(),
             attempt: task.attempt,
             state,
             done_files,
             done_bytes,
+            received_bytes: done_bytes.saturating_add(part_bytes),
             failed_count: failed.len() as u64,
             failed: failed.into_values().take(MAX_FAILED_FILES).collect(),
         }

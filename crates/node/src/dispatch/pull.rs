@@ -157,7 +157,8 @@ impl TaskPull<'_> {
             }
             if is_hopeless {
                 warn!("file {} of task {} can't be had: {error}", file.name, self.task.id);
-                self.progress.note_failed(unit.start, FailedFile::new(&file.name, error));
+                self.progress.note_failed(unit.start, FailedFile::new(&file.name, error.reason()));
+                self.progress.note_part(0);
                 return UnitEnd::Settled;
             }
             // Another file would take the place of a part that is here.
@@ -225,8 +226,12 @@ impl TaskPull<'_> {
                     return Err(FilePullError::Unusable("it is not the rest".to_owned()));
                 }
             }
+            let mut part = first;
             let received = self.receive(&mut body, permit, file.size - first, |bytes| {
-                Ok(self.partial.write(bytes)?)
+                self.partial.write(bytes)?;
+                part += bytes.len() as u64;
+                self.progress.note_part(part);
+                Ok(())
             });
             received.await?;
         }
@@ -395,7 +400,9 @@ impl TaskPull<'_> {
                 let Ok(key) = FileKey::new(task.as_str(), &file.name) else { continue };
                 let Some(source) = store.file_path(&key.into()) else { continue };
                 if let Err(error) = drop_folder::place(&source, &folder, &file.name, mode) {
-                    let reason = format!("it could not be copied to dispatch.dropFolder: {error}");
+                    let reason = format!(
+                        "无法复制到 dispatch.dropFolder / it could not be copied to dispatch.dropFolder: {error}"
+                    );
                     failed.push((number, FailedFile::new(&file.name, reason)));
                 }
             }

@@ -99,8 +99,11 @@ pub(crate) struct NodeDispatchView {
     node_id: String,
     state: NodeDispatchState,
     present: bool,
+    /// Files and bytes that are there and verified.
     done_files: u64,
     done_bytes: u64,
+    /// Bytes that have come: the same, and those of a file that is under way.
+    received_bytes: u64,
     /// Number of files that the node could not have, and the first of them.
     failed_count: u64,
     failed: Vec<FailedFile>,
@@ -234,6 +237,7 @@ fn node_view(
         present,
         done_files: 0,
         done_bytes: 0,
+        received_bytes: 0,
         failed_count: 0,
         failed: Vec::new(),
         at: None,
@@ -250,6 +254,7 @@ fn node_view(
             state,
             done_files: result.done_files,
             done_bytes: result.done_bytes,
+            received_bytes: result.done_bytes,
             failed_count: result.failed_count,
             failed: result.failed.clone(),
             at: Some(result.at.as_secs_f64()),
@@ -261,6 +266,7 @@ fn node_view(
             state: NodeDispatchState::Pulling,
             done_files: progress.done_files,
             done_bytes: progress.done_bytes,
+            received_bytes: progress.received_bytes.min(task.bytes),
             at: Some(progress.at.as_secs_f64()),
             ..view
         },

@@ -8,12 +8,13 @@ use edge_mirror_protocol::dispatch::TaskId;
 
 use super::{DispatchTable, DispatchTask};
 
-/// The verified part of a task at a node.
+/// The part of a task that is at a node: verified files, and the bytes that have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeliveryProgress {
     pub(crate) attempt: u32,
     pub(crate) done_files: u64,
     pub(crate) done_bytes: u64,
+    pub(crate) received_bytes: u64,
     pub(crate) at: UnixMillis,
 }
 

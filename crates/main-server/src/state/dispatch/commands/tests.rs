@@ -110,6 +110,7 @@ impl TestTasks {
             state,
             done_files: 9,
             done_bytes: 5,
+            received_bytes: 5,
             failed_count: 1,
             failed,
         };
