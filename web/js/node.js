@@ -12,6 +12,7 @@ import { healthView } from "./views/health.js";
 import { logLines, logsView } from "./views/logs.js";
 import { meetingsView } from "./views/meetings.js";
 import { nodeView } from "./views/node.js";
+import { notices } from "./views/notices.js";
 import { trafficView } from "./views/traffic.js";
 
 // Time to read where the page goes.
@@ -28,11 +29,13 @@ const live = new Live({
     { event: "status", path: "/api/status", every: 2000 },
     { event: "traffic", path: "/api/traffic", every: 5000 },
     { event: "log", path: logLines.pollPath, every: 2000 },
+    { event: "notices", path: () => (session.operator ? "/api/notices" : null), every: 5000 },
     // Without a stream nobody tells when the configuration has changed.
     { event: "config", path: () => (configShown() ? "/api/config" : null), every: 10_000 },
   ],
 });
 
+live.addEventListener("notices", ({ detail }) => notices.take(detail));
 live.addEventListener("log", ({ detail }) => logLines.take(Array.isArray(detail) ? { lines: detail } : detail));
 
 // When the node listens on another port, the old one answers no more: its last

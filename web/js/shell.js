@@ -4,7 +4,7 @@
 // A view is { id, icon, operators, create(context) }; for others than
 // `operators`, where it is for them alone, the login form takes its place.
 // `create` gives { node, update(event), tick()?, leave()? }:
-//   update  after messages of the stream: "status", "traffic", "log", "config";
+//   update  after messages of the stream: "status", "traffic", "log", "config", "notices";
 //           also "shown" and, when the stream (again) stands, "connected"
 //   tick    once a second, for countdowns and "ago"
 //   leave   resolves to false to stay
@@ -176,7 +176,7 @@ export async function startShell({ live, views, health, brandOf, command }) {
     if (document.hidden) rest = setTimeout(() => live.stop(), HIDDEN_MS);
     else live.wake();
   });
-  for (const event of ["status", "traffic", "sample", "log", "config"]) live.addEventListener(event, queue);
+  for (const event of ["status", "traffic", "sample", "log", "config", "notices"]) live.addEventListener(event, queue);
   const askWho = () => readSession().catch(() => {});
   live.addEventListener("session", askWho);
   live.addEventListener("connection", () => {

@@ -11,6 +11,7 @@ mod files;
 mod logs;
 mod meetings;
 mod metrics;
+mod notices;
 mod relay;
 mod status;
 
@@ -115,6 +116,7 @@ impl AppState {
             .route("/api/casts", get(casts::follow).post(casts::send::send))
             .route("/api/casts/ws", get(casts::socket::follow))
             .route("/api/casts/read", post(casts::mark_read))
+            .route("/api/notices", get(notices::list))
             .layer(middleware::from_fn_with_state(self.access.clone(), access::require_operator))
             .layer(middleware::from_fn(wire::confidential));
         open.merge(own)

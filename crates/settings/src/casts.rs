@@ -15,6 +15,8 @@ pub struct CastConfig {
     pub max_consumers: u64,
     /// Programs here may send casts, too.
     pub allow_send: bool,
+    /// The topic of the casts that the panel shows; none where it is empty.
+    pub show_on_panel: String,
 }
 
 impl CastConfig {

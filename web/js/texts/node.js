@@ -124,6 +124,15 @@ export default {
 
   // Overview
   node: ["本节点", "This node"],
+  notices: {
+    title: ["来自主控服务器的消息", "Messages from the main server"],
+    more: ["再显示 {n} 条", "Show {n} more"],
+    dismiss: ["不再显示：{text}", "Dismiss: {text}"],
+    until: ["{time} 过期", "expires {time}"],
+    cut: ["内容过长，已截断", "too long to show in full"],
+    high: ["重要", "important"],
+    urgent: ["紧急", "urgent"],
+  },
   tile: {
     meetings: ["会议包就绪", "Packages ready"],
     kept: ["本机共有 {n} 个会议", "{n:meeting} known here"],

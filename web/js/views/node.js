@@ -9,6 +9,7 @@ import { t } from "../i18n.js";
 import { meter } from "../meter.js";
 import { isReady, isUnderWay } from "../node-health.js";
 import { badge, button, facts, tile, view } from "../parts.js";
+import { noticesCard } from "./notices.js";
 
 const FACTS = [
   "node_id", "main_server", "last_heartbeat", "last_poll", "advertised_address",
@@ -27,6 +28,7 @@ export function nodeView({ live, session }) {
   const bar = meter(t("storage.name"));
   tiles.storage.node.append(bar.node);
 
+  const messages = noticesCard({ live, session });
   const about = facts("facts", "fact", FACTS);
   const state = badge("service-state");
   const start = button(".primary", "start", t("service.start"), { id: "start" });
@@ -45,6 +47,7 @@ export function nodeView({ live, session }) {
     const { status } = live;
     if (status === null) return;
     showTiles(status);
+    messages.update();
     const { running } = status;
     state.show(running ? ["good", "good"] : ["stopped", "none"], t(running ? "service.running" : "service.is.stopped"));
     setAttribute(state.node, "data-state", running ? "running" : "stopped");
@@ -89,6 +92,7 @@ export function nodeView({ live, session }) {
 
   return {
     node: view("overview",
+      messages.node,
       el("ul.tiles", Object.values(tiles).map(({ node }) => el("li", node))),
       el("section.card", { "aria-labelledby": "node-title" },
         el("div.card-head",
@@ -96,6 +100,10 @@ export function nodeView({ live, session }) {
           el("div.buttons", start, stop)),
         about.node)),
     update,
-    tick: () => live.status && showFacts(live.status),
+    tick() {
+      if (live.status === null) return;
+      showFacts(live.status);
+      messages.update();
+    },
   };
 }

@@ -94,6 +94,7 @@ static FILES: LazyLock<Vec<EmbeddedFile>> = LazyLock::new(|| {
         "js/views/meeting-row.js",
         "js/views/meetings.js",
         "js/views/node.js",
+        "js/views/notices.js",
         "js/views/traffic.js",
     }
 });

@@ -9,7 +9,10 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use edge_mirror_base::log::{Journal, Level};
+use edge_mirror_base::{
+    clock::UnixMillis,
+    log::{Journal, Level},
+};
 use edge_mirror_http::{
     access::{ExtraEvents, StreamSources},
     wire::{feed, snapshot::Snapshot},
@@ -20,9 +23,10 @@ use tokio::sync::watch;
 
 use super::{
     AppState,
+    notices::PanelNotices,
     status::{self, StatusAudience},
 };
-use crate::board::StatusBoard;
+use crate::{board::StatusBoard, casts::CastHistory};
 
 /// Enough for a burst; `/api/logs` has more.
 const MAX_LINES: usize = 200;
@@ -58,12 +62,19 @@ pub(super) async fn events(State(app): State<AppState>, request: Request) -> Res
         lines: app.journal.subscribe(),
         journal: app.journal.clone(),
         port: app.board.port.subscribe(),
+        arrivals: {
+            let mut arrivals = app.casts.subscribe_arrivals();
+            // Those that are here already are told at the beginning.
+            arrivals.mark_changed();
+            arrivals
+        },
+        casts: app.casts.clone(),
     };
     app.access.stream(request, sources, events).await
 }
 
-/// Further events: the node listens elsewhere now; for operators, log lines and a
-/// changed configuration.
+/// Further events: the node listens elsewhere now; for operators, log lines, a
+/// changed configuration, and the casts that the panel shows.
 struct NodeEvents {
     operator: bool,
     settings: watch::Receiver<Arc<Config>>,
@@ -73,6 +84,8 @@ struct NodeEvents {
     /// The number of the last line sent.
     last_sent: u64,
     port: watch::Receiver<u16>,
+    casts: Arc<CastHistory>,
+    arrivals: watch::Receiver<u64>,
 }
 
 impl ExtraEvents for NodeEvents {
@@ -88,7 +101,14 @@ impl ExtraEvents for NodeEvents {
                 }
                 Ok(()) = self.settings.changed(), if self.operator => {
                     self.revision += 1;
+                    // Another topic may be shown now.
+                    self.arrivals.mark_changed();
                     return (feed::event("config", &json!({"revision": self.revision})), false);
+                }
+                Ok(()) = self.arrivals.changed(), if self.operator => {
+                    let topic = self.settings.borrow().casts.show_on_panel.clone();
+                    let notices = PanelNotices::of_topic(&self.casts, &topic, UnixMillis::now());
+                    return (feed::event("notices", &notices), false);
                 }
                 // The page's calls fail from now on.
                 Ok(()) = self.port.changed() => {

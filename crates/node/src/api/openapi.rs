@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AppState, ListenOptions, config, download, error::RefusedChange, logs, meetings,
+    AppState, ListenOptions, config, download, error::RefusedChange, logs, meetings, notices,
     relay::RelayTraffic, status,
 };
 use crate::{board::StatusBoard, casts::CastSender, fetch::Fetch};
@@ -114,7 +114,7 @@ fn operations() -> Vec<Operation> {
              last quarter of an hour), and then `change` ({\"set\": {field: value}, \"lists\": \
              {field: {\"changed\": [items], \"removed\": [ids]}}}), `sample`; `moved` where the \
              node listens on another port now, `session` where the reader's rights are others \
-             now: after these the stream ends. Operators are told `log` and `config`, too.",
+             now: after these the stream ends. Operators are told `log`, `config` and `notices`, too.",
         ),
         guarded(stream(
             call(Method::GET, "/api/casts", CASTS, "The casts that come to this node"),
@@ -171,6 +171,9 @@ fn operations() -> Vec<Operation> {
             .answers(200, "Noted.", vec![json::<Done>()])
             .refuses(400, "A value that is not allowed.")
             .refuses(404, "No such cast here."),
+        guarded(call(Method::GET, "/api/notices", CASTS, "The casts that the panel shows"))
+            .text("Those of the topic `casts.showOnPanel` that have not expired: at most 20.")
+            .answers(200, "The newest first.", vec![json::<notices::PanelNotices>()]),
         delivered(call(
             Method::GET,
             "/api/v1/files/{task}/{file}",

@@ -136,6 +136,8 @@ pub struct CastHistory {
     files: Mutex<CastFiles>,
     /// The number of the last one.
     news: watch::Sender<u64>,
+    /// The same, for panels, which do not count among those who follow.
+    arrivals: watch::Sender<u64>,
     /// Live casts, which are kept nowhere.
     live: broadcast::Sender<Arc<DeliveredCast>>,
     /// Marks of consumers that the main server was not told of yet, by topic.
@@ -155,6 +157,7 @@ impl Default for CastHistory {
             kept: Mutex::default(),
             files: Mutex::default(),
             news: watch::Sender::default(),
+            arrivals: watch::Sender::default(),
             live: broadcast::Sender::new(MAX_LIVE),
             read: watch::Sender::default(),
         }
@@ -214,6 +217,7 @@ impl CastHistory {
         files.remove_before(first);
         if let Some(last) = new.last() {
             self.news.send_replace(last.n);
+            self.arrivals.send_replace(last.n);
         }
         Ok(())
     }
@@ -272,6 +276,20 @@ impl CastHistory {
         self.news.subscribe()
     }
 
+    /// Changes with each cast that comes, for a panel.
+    pub(crate) fn subscribe_arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+
+    /// The newest casts of a topic that have not expired, the newest first.
+    pub(crate) fn newest(&self, topic: &str, now: UnixMillis, limit: usize) -> Vec<Arc<NodeCast>> {
+        let kept = self.kept();
+        let is_shown = |cast: &&Arc<NodeCast>| {
+            cast.cast.topic == topic && cast.cast.expires_at > now.as_secs_f64()
+        };
+        kept.casts.iter().rev().filter(is_shown).take(limit).cloned().collect()
+    }
+
     /// The number of the last cast that is on disk.
     pub(crate) fn last(&self) -> u64 {
         *self.news.borrow()
@@ -300,6 +318,7 @@ mod tests {
             max_age_days: 7,
             max_consumers: 10,
             allow_send: false,
+            show_on_panel: String::new(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Messages from the main server.
 
-use crate::setting::{SettingGroup, boolean, integer, size, words};
+use crate::setting::{
+    DefaultValue, SettingGroup, SettingKind, boolean, integer, setting, size, words,
+};
 
 pub(super) const GROUP: SettingGroup = SettingGroup {
     name: "casts",
@@ -12,6 +14,16 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
                 "从本项目的主控服务器接收管理员发送的消息，保存在本机，供本机程序订阅。",
                 "Receive the messages that operators send at this project's main server, and keep them here for programs that follow them.",
             ),
+        setting(
+            "casts.showOnPanel",
+            SettingKind::Label { max_chars: 200 },
+            DefaultValue::Text("notice"),
+        )
+        .titled("管理页面上显示的消息", "Casts shown on the panel")
+        .described(
+            "这个主题的消息会显示在管理页面的概览中，只有管理员能看到；留空表示不显示。",
+            "The topic of the casts that the panel's overview shows to operators. Empty: none.",
+        ),
         integer("casts.maxCount", 1, 100_000, 1000)
             .titled("保留的消息数", "Casts kept")
             .described(
