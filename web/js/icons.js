@@ -34,6 +34,7 @@ const PATHS = {
   nodes: "M4 4h16v6H4zM4 14h16v6H4zM7.5 7h.1M7.5 17h.1",
   relay: "M9.5 3h5v5h-5zM3 16h5v5H3zM16 16h5v5h-5zM12 8v4M5.5 16v-4h13v4",
   messages: "M4 5h16v11H10l-5 4v-4H4zM8 9h8M8 12h5",
+  files: "M3 6h6.5l2.5 2.5h9V19H3z",
   pause: "M8 5v14M16 5v14",
   down: "M12 5v14M6 13l6 6 6-6",
   link: "M9 6l6 6-6 6",

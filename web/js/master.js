@@ -2,50 +2,17 @@
 // from. All of it is for operators; others see the login form.
 
 import { session } from "./api.js";
-import { el, setChildren } from "./dom.js";
 import { addTexts, t } from "./i18n.js";
 import { Live } from "./live.js";
 import { health } from "./master/health.js";
+import { loadedView } from "./master/loaded.js";
 import { meetingsView } from "./master/meetings.js";
 import { nodesView } from "./master/nodes.js";
 import { overviewView } from "./master/overview.js";
-import { view } from "./parts.js";
 import { startShell } from "./shell.js";
 import texts from "./texts/master.js";
 
 addTexts(texts);
-
-// A view that is loaded when it is first looked at, and again if that failed.
-function loaded(id, load) {
-  return (context) => {
-    const node = el("div", view(id));
-    let made = null;
-    let loading = false;
-
-    async function start() {
-      loading = true;
-      try {
-        made = (await load())(context);
-      } catch {
-        return; // The server is away; the next event is a reason to try again.
-      } finally {
-        loading = false;
-      }
-      const focused = node.contains(document.activeElement);
-      setChildren(node, [made.node]);
-      if (focused) node.querySelector("h1").focus({ preventScroll: true });
-      made.update("shown");
-    }
-
-    return {
-      node,
-      update(event) {
-        if (made) made.update(event);
-        else if (!loading) start();
-      },
-    };
-  };
-}
 
 // Nothing is asked for without rights, and nothing stays on show when they end.
 class OperatorsLive extends Live {
@@ -74,9 +41,10 @@ startShell({
     { id: "overview", icon: "overview", operators: true, create: overviewView },
     { id: "meetings", icon: "meetings", operators: true, create: meetingsView },
     { id: "nodes", icon: "nodes", operators: true, create: nodesView },
-    { id: "relay", icon: "relay", operators: true, create: loaded("relay", async () => (await import("./master/relay.js")).relayView) },
-    { id: "messages", icon: "messages", operators: true, create: loaded("messages", async () => (await import("./master/messages.js")).messagesView) },
-    { id: "traffic", icon: "traffic", operators: true, create: loaded("traffic", async () => (await import("./master/traffic.js")).trafficView) },
-    { id: "history", icon: "logs", operators: true, create: loaded("history", async () => (await import("./master/history.js")).historyView) },
+    { id: "relay", icon: "relay", operators: true, create: loadedView("relay", async () => (await import("./master/relay.js")).relayView) },
+    { id: "messages", icon: "messages", operators: true, create: loadedView("messages", async () => (await import("./master/messages.js")).messagesView) },
+    { id: "files", icon: "files", operators: true, create: loadedView("files", async () => (await import("./master/files.js")).filesView) },
+    { id: "traffic", icon: "traffic", operators: true, create: loadedView("traffic", async () => (await import("./master/traffic.js")).trafficView) },
+    { id: "history", icon: "logs", operators: true, create: loadedView("history", async () => (await import("./master/history.js")).historyView) },
   ],
 });

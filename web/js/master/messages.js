@@ -10,6 +10,7 @@ import { badge, button, card, complain, nothing, view } from "../parts.js";
 import texts from "../texts/messages.js";
 import { listed } from "../texts/shared.js";
 import { PATH, composer } from "./composer.js";
+import { destinationNames } from "./destinations.js";
 import { nameOf } from "./health.js";
 
 const REFRESH_MS = 2000;
@@ -31,8 +32,8 @@ export function messagesView({ live }) {
   const compose = composer(live, () => sent.refresh());
   return {
     node: view("messages", compose.node, sent.node),
-    update() {
-      compose.update();
+    update(event) {
+      compose.update(event);
       sent.update();
     },
   };
@@ -182,8 +183,7 @@ function messageRow(live, refresh) {
     setAttribute(node, "data-message", id);
     setAttribute(node, "data-state", kind);
     setText(body, textOf(cast.body));
-    const names = to.all ? t("compose.all") : [to.nodes, to.sites, to.labels, to.groups].flatMap((names) => names ?? []).join(t("board.comma"));
-    setText(about, listed(dateTime(at), topic, t("messages.to", { names }), t("messages.by", { address: by.address }),
+    setText(about, listed(dateTime(at), topic, t("messages.to", { names: destinationNames(to) }), t("messages.by", { address: by.address }),
       kind === "active" && t("messages.until", { time: moment(expires, live.now()) })));
     state.show(LOOKS[kind], t(`messages.state.${kind}`));
     setText(words, delivery === null ? "" : all === 0 ? t("messages.nobody")

@@ -12,9 +12,9 @@ import { listed } from "../texts/shared.js";
 import { foundList } from "../views/found.js";
 import { admission, allNodes, isRunning, nodePath, siteOf } from "./health.js";
 import { keyCard } from "./key.js";
+import { loadedCard } from "./loaded.js";
 import { pendingCard } from "./pending.js";
 import { detailOf } from "./readiness.js";
-import { rulesCard } from "./rules.js";
 
 const FIGURES = ["load", "redirects", "packages", "heard"];
 const LOOKS = {
@@ -56,30 +56,33 @@ export function nodesView({ live }) {
   const tools = el("div.tools", filters.node, order, list.search);
   const key = keyCard();
   const pending = pendingCard(live);
-  const rules = rulesCard(live);
+  const groups = loadedCard(async () => (await import("./groups.js")).groupsCard(live));
+  const rules = loadedCard(async () => (await import("./rules.js")).rulesCard(live));
   // They stand below all the nodes.
   const jump = (card, words) => button(".quiet", "down", t(words), { onclick: () => {
     card.scrollIntoView();
-    card.querySelector("button").focus({ preventScroll: true });
+    card.querySelector("button")?.focus({ preventScroll: true });
   } });
 
-  function update() {
+  function update(event) {
     if (live.status === null) return;
     all = nodesOf(live.status);
     filters.show((name) => all.filter(FILTERS[name]).length);
     list.update();
     setHidden(tools, list.search.hidden);
     pending.update();
-    rules.update();
+    groups.update(event);
+    rules.update(event);
     key.update(live.status);
   }
 
   return {
     node: el("div.view",
-      el("div.view-head", titleOf("nodes"), el("div.buttons", jump(rules.node, "rules.name"), jump(key.node, "key.name"))),
+      el("div.view-head", titleOf("nodes"), el("div.buttons", jump(groups.node, "groups.name"), jump(rules.node, "rules.name"), jump(key.node, "key.name"))),
       pending.node,
       tools,
       list.node,
+      groups.node,
       rules.node,
       key.node),
     update,

@@ -1,13 +1,16 @@
 // The rules by which clients are sent to nodes, and the reason for which one
-// client would be sent to one node.
+// client would be sent to one node. Loaded when the nodes are first looked at.
 
 import { call, CallFailed } from "../api.js";
 import { act, ask, notify, openDialog, sentenceOf } from "../dialog.js";
 import { el, foreign, setAttribute, setChildren, setHidden, setText } from "../dom.js";
 import { count } from "../format.js";
-import { half, t } from "../i18n.js";
+import { addTexts, half, t } from "../i18n.js";
 import { button, complain } from "../parts.js";
+import texts from "../texts/rules.js";
 import { nameOf } from "./health.js";
+
+addTexts(texts);
 
 const PATH = "/api/v1/fleet/rules";
 const NAMED = ["sites", "nodes", "labels"];

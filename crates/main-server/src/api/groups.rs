@@ -96,9 +96,7 @@ pub(crate) async fn put(
     _: DeclaredJson,
     JsonBody(body): JsonBody,
 ) -> Result<WrittenJson, RequestError> {
-    let group = serde_json::from_value(Value::Object(body)).map_err(|error| {
-        RequestError::Invalid(format!("分组格式错误 / the group is malformed: {error}"))
-    })?;
+    let group = serde_json::from_value(Value::Object(body)).map_err(|error| malformed(&error))?;
     let most = server.casts.limits.max_groups;
     let command = GroupCommand::Put { name: name.clone(), group, most };
     server.change_by(&operator, command).await?;
@@ -114,6 +112,13 @@ pub(crate) async fn remove(
     server.change_by(&operator, GroupCommand::Remove(name.clone())).await?;
     info!("group {name} was removed");
     Ok(done(format!("Group {name} removed")))
+}
+
+/// Joins the halves where the cause is in both languages.
+fn malformed(error: &serde_json::Error) -> RequestError {
+    let cause = error.to_string();
+    let (chinese, english) = cause.split_once(" / ").unwrap_or((&cause, &cause));
+    RequestError::Invalid(format!("分组格式错误：{chinese} / the group is malformed: {english}"))
 }
 
 fn view(server: &Server, name: &str) -> Result<WrittenJson, RequestError> {
