@@ -33,9 +33,9 @@ pub(crate) fn measure(
     scene.runtime.block_on(send::become_node(servers[1]))?;
     let mut turn = |work: &dyn Fn() -> Result<(f64, Samples)>| {
         patience.turn(|| {
-            let (watch, before) = (Watch::begin()?, process::all_ours_s()?);
+            let (watch, before) = (Watch::begin()?, process::process_tree_s()?);
             let measured = work()?;
-            Ok((measured, watch.others(process::all_ours_s()? - before)?))
+            Ok((measured, watch.others(process::process_tree_s()? - before)?))
         })
     };
     let runtime = &scene.runtime;

@@ -44,9 +44,9 @@ pub(crate) fn measure(scene: &Scene, server: &Server, patience: &mut Patience) -
     scene.runtime.block_on(become_node(address))?;
     let mut turn = |senders, list, pace| {
         patience.turn(|| {
-            let (watch, before) = (Watch::begin()?, process::all_ours_s()?);
+            let (watch, before) = (Watch::begin()?, process::process_tree_s()?);
             let sent = scene.runtime.block_on(many(&[address], scene.time, senders, list, pace))?;
-            Ok((sent, watch.others(process::all_ours_s()? - before)?))
+            Ok((sent, watch.others(process::process_tree_s()? - before)?))
         })
     };
     let (listed, _) = turn(LIST_SENDERS, LIST, None)?;

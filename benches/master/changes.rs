@@ -68,14 +68,14 @@ fn measure(scene: &Scene, server: &Server, patience: &mut Patience) -> Result<Me
     let address = server.address;
     scene.runtime.block_on(create(address))?;
     let rate = patience.turn(|| {
-        let (watch, before) = (Watch::begin()?, process::all_ours_s()?);
+        let (watch, before) = (Watch::begin()?, process::process_tree_s()?);
         let rate = scene.runtime.block_on(many(scene, address))?;
-        Ok((rate, watch.others(process::all_ours_s()? - before)?))
+        Ok((rate, watch.others(process::process_tree_s()? - before)?))
     })?;
     let alone = patience.turn(|| {
-        let (watch, before) = (Watch::begin()?, process::all_ours_s()?);
+        let (watch, before) = (Watch::begin()?, process::process_tree_s()?);
         let alone = scene.runtime.block_on(alone(address))?;
-        Ok((alone, watch.others(process::all_ours_s()? - before)?))
+        Ok((alone, watch.others(process::process_tree_s()? - before)?))
     })?;
     Ok(Measured { rate, alone })
 }

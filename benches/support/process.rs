@@ -21,6 +21,26 @@ pub(crate) fn all_ours_s() -> Result<f64> {
     Ok(seconds(&stat("self")?, WITH_ENDED_CHILDREN))
 }
 
+/// Returns the CPU time of this process and of all that it started, directly or not, whether
+/// they run or have ended.
+pub(crate) fn process_tree_s() -> Result<f64> {
+    let processes = fs::read_dir("/proc")?.flatten();
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let names = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+    // Processes that end meanwhile are their parents'.
+    let stats: HashMap<String, Vec<String>> =
+        names.filter_map(|pid| Some((pid.clone(), stat(&pid).ok()?))).collect();
+    let own = std::process::id().to_string();
+    let parent = |pid: &str| stats.get(pid).map(|stat| &*stat[PARENT]);
+    let is_ours = |pid: &str| {
+        // As deep as a tree of processes ever is.
+        let mut line = std::iter::successors(Some(pid), |pid| parent(pid)).take(64);
+        line.any(|pid| pid == own)
+    };
+    let ours = stats.iter().filter(|(pid, _)| is_ours(pid));
+    Ok(ours.map(|(_, stat)| seconds(stat, WITH_ENDED_CHILDREN)).sum())
+}
+
 /// CPU time of kernel threads: they do the writing for processes that write a lot.
 pub(crate) fn kernel_threads_s() -> Result<f64> {
     let processes = fs::read_dir("/proc")?.flatten();
