@@ -193,6 +193,12 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "dispatch_root",
         "管理员可以按路径发送这个文件夹中的文件，无需上传；不跟随其中的链接。默认只能上传",
     ),
+    (
+        "master",
+        "dispatch_urls",
+        "管理员可以发送这些网址之下的文件，例如 https://files.example/firmware/；重定向到别处会被拒绝。默认不从任何网址取文件",
+    ),
+    ("master", "dispatch_limit", "每秒向所有节点合计发送多少字节的文件，例如 20MB/s；默认不限"),
     ("master", "dispatch_max_active", "同时向节点发送多少个任务；其余的排队，紧急的在前"),
     (
         "master",
@@ -297,6 +303,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("push", "to", "接收文件的节点：all、节点 ID、site:站点 或 label:标签，可以写多次"),
     ("push", "title", "给人看的标题；默认为第一个文件的名称"),
     ("push", "urgent", "先于其他任务发送"),
+    ("push", "limit", "每个节点每秒最多拉取多少字节，例如 2MB/s"),
     ("push", "deadline", "不在线的节点在多久之内仍可收到；默认 7 天"),
     ("push", "keep", "节点一直保留文件，直到收回；默认保留到期限之后 30 天"),
     ("push", "open", "任何人都可以从节点下载；默认只有能管理节点的人可以"),

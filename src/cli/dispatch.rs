@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use edge_mirror_main_server::DispatchOptions;
 
-use super::{AuthorityArgs, LoginArgs, ServerUrl, destination::Destination, units};
+use reqwest::Url;
+
+use super::{AuthorityArgs, LoginArgs, ServerUrl, destination::Destination, server, units};
 
 #[derive(Clone, Debug, Args)]
 pub struct DispatchArgs {
@@ -13,16 +15,26 @@ pub struct DispatchArgs {
     /// upload. Links in it are not followed. By default files have to be uploaded.
     #[arg(long, value_name = "FOLDER")]
     pub dispatch_root: Option<PathBuf>,
+    /// URLs below which operators can name files to send, such as
+    /// https://files.example/firmware/. Redirects to other places are refused. By
+    /// default no URL is fetched.
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = server::address)]
+    pub dispatch_urls: Vec<Url>,
     /// How many tasks keep nodes busy at a time; the others wait, the most urgent
     /// at the front.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = units::task_count)]
     pub dispatch_max_active: u64,
+    /// Bytes of files per second to all nodes together, such as 20MB/s; by default
+    /// there is no limit.
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    pub dispatch_limit: Option<u64>,
 }
 
 impl DispatchArgs {
     pub fn options(&self) -> DispatchOptions {
         let max_active = usize::try_from(self.dispatch_max_active).unwrap_or(usize::MAX);
-        DispatchOptions { root: self.dispatch_root.clone(), max_active }
+        let (root, urls) = (self.dispatch_root.clone(), self.dispatch_urls.clone());
+        DispatchOptions { root, urls, max_active, limit: self.dispatch_limit.unwrap_or(0) }
     }
 }
 
@@ -58,6 +70,9 @@ pub struct PushArgs {
     /// after the deadline.
     #[arg(long)]
     pub keep: bool,
+    /// Bytes per second that each node pulls at most, such as 2MB/s.
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    pub limit: Option<u64>,
     /// Anybody may download the files from the nodes; by default only those who
     /// may manage the nodes.
     #[arg(long)]

@@ -76,6 +76,9 @@ fn body(args: &PushArgs, files: Vec<Value>) -> Value {
     if args.keep {
         set("retention", json!("keep"));
     }
+    if let Some(limit) = args.limit {
+        set("rate_limit", json!(limit));
+    }
     if args.open {
         set("access", json!("open"));
     }

@@ -1,6 +1,7 @@
 //! Files from an operator at the main server to nodes.
 
 mod at_node;
+mod between_nodes;
 
 use std::{path::Path, time::Duration};
 

@@ -51,6 +51,13 @@ impl Default for Pacer {
 }
 
 impl Pacer {
+    /// Begins with a limit; 0: none.
+    pub fn with_rate(bytes_per_s: u64) -> Self {
+        let pacer = Self::default();
+        pacer.set_rate(bytes_per_s);
+        pacer
+    }
+
     /// Sets the limit; 0 removes it. Takes effect with the next portion, at most a tenth
     /// of a second later.
     pub fn set_rate(&self, bytes_per_s: u64) {

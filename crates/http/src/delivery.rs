@@ -104,9 +104,11 @@ impl Traffic {
         self.served_bytes.get()
     }
 
-    /// Counts bytes that were sent otherwise than by [`respond`].
-    pub fn note_sent(&self, bytes: u64) {
-        self.served_bytes.add(bytes);
+    /// Counts bytes that are sent otherwise than by [`respond`], and waits until they are
+    /// within the limit.
+    pub async fn throttle(&self, bytes: usize) {
+        self.served_bytes.add(bytes as u64);
+        self.pacer.throttle(bytes).await;
     }
 
     /// Returns how many clients' downloads have ended, and how.

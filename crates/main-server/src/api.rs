@@ -149,6 +149,7 @@ fn node_dispatch_routes() -> Router<Arc<Server>> {
         .route("/api/v1/nodes/dispatch", get(node_dispatch::list).post(node_dispatch::report))
         .route("/api/v1/nodes/dispatch/{task}", get(node_dispatch::files))
         .route("/api/v1/nodes/dispatch/{task}/files/{number}", get(node_dispatch::file))
+        .route("/api/v1/nodes/dispatch/{task}/files/{number}/pieces", get(node_dispatch::pieces))
         .route("/api/v1/nodes/dispatch/{task}/bundle", get(node_dispatch::bundle))
 }
 

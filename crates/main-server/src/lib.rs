@@ -200,6 +200,7 @@ impl Master {
         let OpenedState { mut server, repository, queue, cast_queue, first_code } = opened;
         server.shared = shared;
         server.casts.limits = casts;
+        server.dispatch.traffic.apply_limits(0, dispatch.limit);
         server.dispatch.options = dispatch;
         server.gofd = gofd.as_ref().map(|gofd| gofd.face.clone());
         warn_of_missing_option(&server);

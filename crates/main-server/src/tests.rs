@@ -4,6 +4,7 @@ mod cast_delivery;
 mod castray;
 mod casts;
 mod dispatch;
+mod dispatch_urls;
 mod fleet;
 mod gofd;
 mod gofd_agents;

@@ -10,6 +10,7 @@ mod partial;
 mod progress;
 mod pull;
 mod removal;
+mod source;
 mod units;
 mod waits;
 mod worker;

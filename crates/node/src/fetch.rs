@@ -18,10 +18,11 @@ mod gate;
 mod origin;
 mod outcome;
 mod partial;
-mod pieces;
+pub(crate) mod pieces;
 mod rate;
 mod relay;
 mod room;
+mod shared_file;
 mod sibling_copy;
 mod state;
 mod withhold;
@@ -118,6 +119,8 @@ struct FetchInner {
     background_pacer: Pacer,
     /// Changes whenever pulls may have to give way, or need not any more.
     turns: watch::Sender<()>,
+    /// The file of a task that is being received, or was last.
+    shared_file: watch::Sender<Option<shared_file::SharedFile>>,
 }
 
 impl Fetch {
@@ -146,6 +149,7 @@ impl Fetch {
             pacer: Pacer::default(),
             background_pacer: Pacer::default(),
             turns: watch::Sender::new(()),
+            shared_file: watch::Sender::default(),
         };
         inner.pacer.set_rate(inner.settings.current().network.bandwidth);
         Self { inner: Arc::new(inner) }

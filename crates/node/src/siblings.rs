@@ -115,6 +115,18 @@ impl SiblingDirectory {
         told.or_else(|| config.relay_key())
     }
 
+    /// The key of the fleet. A node that has just started waits a moment for the main server
+    /// to tell it.
+    pub(crate) async fn wait_for_key(&self, config: &Config) -> Option<RelayKey> {
+        if self.key(config).is_none() && config.relay.enabled {
+            let mut plan = self.board.relay.subscribe();
+            let told = plan.wait_for(|plan| plan.section.is_some());
+            // Without it, the main server sends everything.
+            let _ = tokio::time::timeout(LONGEST_DISCOVERY, told).await;
+        }
+        self.key(config)
+    }
+
     /// The address under which siblings reach this node, if it is known.
     pub fn own_address(&self) -> Option<String> {
         self.board.relay_address.borrow().clone()

@@ -34,7 +34,7 @@ pub use package::{
     AnnouncedPackage, AnswerExtent, OriginAnswer, OriginBody, PackageLocation, PackageRequest,
     TransferError, TransferEvent, TransferLimits,
 };
-pub use sibling::{SiblingError, SiblingPackage, SiblingSession, asks_for_proof, sibling_client};
+pub use sibling::{SiblingError, SiblingObject, SiblingSession, asks_for_proof, sibling_client};
 
 const SHOWN_ANSWER_CHARS: usize = 200;
 /// Carries the key that a main server may require of its nodes.
@@ -308,13 +308,10 @@ impl Upstream {
         let response = self.send(&asked, self.request(Method::GET, &path, limit), limit).await?;
         let is_of_version = field(&response, "etag") == Some(&format!("\"{sha256}\""));
         let body = read(&asked, response, limit).await?;
-        let pieces = body.chunks_exact(32);
-        if !is_of_version || !pieces.remainder().is_empty() {
+        piece_digests(&body).filter(|_| is_of_version).ok_or_else(|| {
             let cause = UnreadableAnswer("it is not of this version".to_owned());
-            return Err(UpstreamError::Unreadable { asked, cause });
-        }
-        let digest = |piece: &[u8]| piece.try_into().ok().map(Sha256::new);
-        Ok(pieces.filter_map(digest).collect())
+            UpstreamError::Unreadable { asked, cause }
+        })
     }
 
     async fn post(
@@ -405,4 +402,11 @@ fn holds_answers(response: &Response) -> bool {
 
 fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Divides digests that follow each other; None if one is cut off.
+fn piece_digests(body: &[u8]) -> Option<Vec<Sha256>> {
+    let pieces = body.chunks_exact(32);
+    let digest = |piece: &[u8]| piece.try_into().ok().map(Sha256::new);
+    pieces.remainder().is_empty().then(|| pieces.filter_map(digest).collect())
 }

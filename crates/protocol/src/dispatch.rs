@@ -4,8 +4,9 @@
 //! | A node's call | Answer |
 //! |---|---|
 //! | `GET PATH` | [`TaskList`]: the tasks that concern it, the most urgent first |
-//! | `GET PATH/{task}` | [`TaskFiles`]: the files, in an order that never changes |
+//! | `GET PATH/{task}` | [`NodeFiles`]: the files, in an order that never changes |
 //! | `GET PATH/{task}/files/{number}` | the bytes of one, as those of a package |
+//! | `GET PATH/{task}/files/{number}/pieces` | the digests of its pieces, as those of a package |
 //! | `GET PATH/{task}/bundle?first=N&count=N` | the bytes of several, one after the other |
 //! | `POST PATH` | takes a [`DispatchReport`] |
 //!
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 pub use names::{InvalidFileName, NameConflict, check_file_name, check_file_names};
 
-use crate::package::Sha256;
+use crate::{package::Sha256, relay::Sibling};
 
 /// The calls of nodes.
 pub const PATH: &str = "/api/v1/nodes/dispatch";
@@ -134,6 +135,9 @@ pub struct NodeTask {
     /// Seconds since 1970 until which the node keeps the files; null: until they are taken
     /// back.
     pub keep_until: Option<u64>,
+    /// Bytes per second that the node pulls at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<u64>,
 }
 
 /// The thing that a node has to do with a task's files.
@@ -145,6 +149,16 @@ pub enum TaskOrder {
     Deliver,
     /// To stop pulling them, and to remove those that it has.
     Remove,
+}
+
+/// The files of a task, as a node is told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct NodeFiles {
+    pub files: Vec<TaskFile>,
+    /// The nodes to ask for large files before the main server, the best one first.
+    #[serde(default)]
+    pub parents: Vec<Sibling>,
 }
 
 /// The files of a task.

@@ -6,6 +6,7 @@
 //! node; under others, nodes rank themselves.
 
 pub mod auth;
+pub mod rank;
 
 use serde::{Deserialize, Serialize};
 

@@ -25,6 +25,8 @@ pub(crate) enum Way {
     Delay(Duration),
     /// Each connection is closed at once.
     Closed,
+    /// Of each connection, the server's byte at this place is another one.
+    Flip(usize),
 }
 
 pub(crate) struct Proxy {
@@ -116,7 +118,7 @@ impl Shared {
             while !bytes.is_empty() {
                 let room = self.room(passed)?.min(bytes.len());
                 let (now, later) = bytes.split_at(room);
-                back.write_all(now)?;
+                back.write_all(&self.passed_on(passed, now))?;
                 passed += room;
                 self.passed.fetch_add(room, Ordering::Relaxed);
                 bytes = later;
@@ -137,6 +139,17 @@ impl Shared {
         }
     }
 
+    /// The bytes that follow `passed` others, as they go on.
+    fn passed_on(&self, passed: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        if let Way::Flip(at) = *self.way.lock().unwrap()
+            && let Some(byte) = at.checked_sub(passed).and_then(|at| bytes.get_mut(at))
+        {
+            *byte ^= 1;
+        }
+        bytes
+    }
+
     /// How much more may pass of a connection; an error at its end.
     fn room(&self, passed: usize) -> std::io::Result<usize> {
         if self.over.load(Ordering::Relaxed) {
@@ -145,6 +158,7 @@ impl Shared {
         let way = *self.way.lock().unwrap();
         match way {
             Way::Hold(most) => Ok(most.saturating_sub(passed)),
+            Way::Flip(_) => Ok(PIECE_BYTES),
             Way::Delay(time) => {
                 std::thread::sleep(time);
                 Ok(PIECE_BYTES)

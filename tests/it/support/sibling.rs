@@ -223,7 +223,10 @@ async fn answer(
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     };
     let id: PackageId = id.parse().unwrap();
-    assert!(auth::is_same_mac(mac, request.sign(&shared.key, &id)), "a child with the key");
+    assert!(
+        auth::is_same_mac(mac, request.sign(&shared.key, &id.clone().into())),
+        "a child with the key"
+    );
     if matches!(trick, Trick::Silence) && method == Method::GET {
         return std::future::pending().await;
     }
@@ -359,9 +362,9 @@ impl Shared {
             _ => self.certificate,
         };
         let status = response.status().as_u16();
-        let mut mac = request.sign_answer(&self.key, id, status, &state, certificate);
+        let mut mac = request.sign_answer(&self.key, &id.into(), status, &state, certificate);
         if matches!(trick, Trick::WrongProof) {
-            mac = request.sign(&self.key, id);
+            mac = request.sign(&self.key, &id.into());
         }
         let nonce = format!("n{}", self.issued.fetch_add(1, Ordering::Relaxed));
         let proof = AnswerProof { mac, next_nonce: nonce }.to_string();

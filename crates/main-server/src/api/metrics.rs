@@ -20,6 +20,7 @@ use crate::{
     packages::is_copy_current,
     server::{MAX_WAITING, Server},
     state::{
+        dispatch::TaskPhase,
         fleet::NodePresence,
         meetings::{MeetingPhase, MeetingTable},
         registry::NodeReachability,
@@ -59,6 +60,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         relays(&mut page, &server);
         casts(&mut page, &server);
         gofd(&mut page, &server);
+        dispatch(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
         package_store(&mut page, &server);
@@ -192,6 +194,20 @@ fn gofd(page: &mut Exposition, server: &Server) {
         "reason",
         &face.data_events,
     );
+}
+
+fn dispatch(page: &mut Exposition, server: &Server) {
+    let table = server.dispatch.table();
+    let mut family = page.gauge(
+        "edge_mirror_master_dispatch_tasks",
+        "Tasks that send files to nodes, by status; finished ones are kept until others need their room.",
+    );
+    for phase in TaskPhase::ALL {
+        let count = table.iter().filter(|task| task.phase == phase).count();
+        family.put(&[("status", phase.name())], count);
+    }
+    page.counter("edge_mirror_master_dispatch_sent_bytes_total", "Bytes of files sent to nodes.")
+        .put(&[], server.dispatch.traffic.served_bytes());
 }
 
 fn casts(page: &mut Exposition, server: &Server) {

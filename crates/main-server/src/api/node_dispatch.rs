@@ -19,7 +19,7 @@ use edge_mirror_http::{
 use edge_mirror_protocol::{
     dispatch::{
         DispatchReport, MAX_BUNDLE_BYTES, MAX_BUNDLE_FILES, MAX_BUNDLED_BYTES, MAX_FAILED_FILES,
-        MAX_REPORTED_TASKS, TaskFile, TaskFiles, TaskId, TaskList,
+        MAX_REPORTED_TASKS, NodeFiles, TaskFile, TaskFiles, TaskId, TaskList,
     },
     package::Manifest,
 };
@@ -78,7 +78,9 @@ pub(crate) async fn files(
     AcceptedNode(node): AcceptedNode,
     PathTask(id): PathTask,
 ) -> Result<WrittenJson, RequestError> {
-    Ok(WrittenJson::new(&*files_for(&server, &node, &id)?))
+    let files = files_for(&server, &node, &id)?.files.clone();
+    let parents = server.file_parents(&id, &node);
+    Ok(WrittenJson::new(&NodeFiles { files, parents }))
 }
 
 /// The bytes of one file, with ranges, as those of a package.
@@ -95,9 +97,26 @@ pub(crate) async fn file(
     let file = file.ok_or_else(|| RequestError::UnknownTask(id.to_string()))?;
     let opened = server.blob(file.sha256, file.size).await?;
     let name = |manifest: &Manifest| (manifest.sha256.to_string(), HeaderMap::new());
-    let permit = || Ok(server.traffic.acquire_unlimited());
+    let permit = || Ok(server.dispatch.traffic.acquire_unlimited());
     let transport = Transport::of(&asked.extensions);
     delivery::respond(&asked.method, &asked.headers, opened, name, permit, &transport)
+}
+
+/// The SHA-256 digests of a file's pieces, one after the other.
+pub(crate) async fn pieces(
+    State(server): Shared,
+    AcceptedNode(node): AcceptedNode,
+    PathTask(id): PathTask,
+    number: Result<Path<(String, usize)>, PathRejection>,
+) -> Result<Response, RequestError> {
+    let files = files_for(&server, &node, &id)?;
+    let file = number.ok().and_then(|Path((_, number))| files.files.get(number));
+    let file = file.ok_or_else(|| RequestError::UnknownTask(id.to_string()))?;
+    let opened = server.blob(file.sha256, file.size).await?;
+    let digests = server.digests_of(opened).await?;
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, digests).into_response())
 }
 
 /// The bytes of small files that follow each other in the list, without anything between.
@@ -124,14 +143,17 @@ pub(crate) async fn bundle(
     let length: u64 = bundled.iter().map(|file| file.size).sum();
     let groups = read_groups(bundled);
     let reading = server.clone();
-    let bytes =
-        stream::iter(groups).then(move |group| read_group(reading.clone(), group)).inspect_ok({
-            let server = server.clone();
-            move |bytes: &Bytes| {
-                let _held = &permit;
-                server.traffic.note_sent(bytes.len() as u64);
-            }
-        });
+    let bytes = stream::iter(groups).then(move |group| {
+        let server = reading.clone();
+        async move {
+            let bytes = read_group(server.clone(), group).await?;
+            server.dispatch.traffic.throttle(bytes.len()).await;
+            Ok::<_, io::Error>(bytes)
+        }
+    });
+    let bytes = bytes.inspect_ok(move |_| {
+        let _held = &permit;
+    });
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, length.to_string()),

@@ -4,6 +4,8 @@ mod blobs;
 mod ingest;
 mod pulls;
 mod root;
+mod trees;
+mod urls;
 
 use std::{
     path::PathBuf,
@@ -12,13 +14,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_http::access::Operator;
+use edge_mirror_http::{access::Operator, delivery::Traffic};
 use edge_mirror_protocol::dispatch::{DispatchReport, NodeTaskState, TaskFile, TaskId};
+use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use blobs::blob_key;
 use pulls::BlobPulls;
 pub(super) use root::find_files;
+use trees::DeliveryTrees;
 
 use crate::{
     refusal::RequestError,
@@ -43,13 +47,17 @@ const MAX_BUNDLES: usize = 128;
 pub struct DispatchOptions {
     /// The folder whose files can be sent by their paths.
     pub root: Option<PathBuf>,
+    /// Files of URLs below these can be sent.
+    pub urls: Vec<Url>,
     /// Tasks that keep nodes busy at a time.
     pub max_active: usize,
+    /// Bytes of files per second to all nodes; 0: no limit.
+    pub limit: u64,
 }
 
 impl Default for DispatchOptions {
     fn default() -> Self {
-        Self { root: None, max_active: 5 }
+        Self { root: None, urls: Vec::new(), max_active: 5, limit: 0 }
     }
 }
 
@@ -65,6 +73,9 @@ pub(crate) struct DispatchService {
     pub(crate) uploading: Semaphore,
     pub(crate) pulls: BlobPulls,
     bundling: Arc<Semaphore>,
+    trees: DeliveryTrees,
+    /// The files that are sent to nodes, counted and limited apart from packages.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl DispatchService {
@@ -78,6 +89,8 @@ impl DispatchService {
             uploading: Semaphore::new(MAX_UPLOADING),
             pulls: BlobPulls::default(),
             bundling: Arc::new(Semaphore::new(MAX_BUNDLES)),
+            trees: DeliveryTrees::default(),
+            traffic: Arc::new(Traffic::for_nodes()),
         }
     }
 

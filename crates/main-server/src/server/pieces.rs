@@ -104,21 +104,31 @@ impl Server {
         &self,
         id: &PackageId,
     ) -> Result<(Sha256, Bytes), RequestError> {
-        let (stored, opened) = self.package(id).await?;
+        let opened = self.package(id).await?;
+        let sha256 = opened.0.manifest.sha256;
+        Ok((sha256, self.digests_of(opened).await?))
+    }
+
+    /// The same of any object.
+    pub(crate) async fn digests_of(
+        &self,
+        (stored, opened): OpenedPackage,
+    ) -> Result<Bytes, RequestError> {
         let (sha256, size) = (stored.manifest.sha256, stored.manifest.size_bytes);
         if let Some(known) = self.pieces.cache().get(sha256) {
-            return Ok((sha256, known));
+            return Ok(known);
         }
         // Never closed.
         let _turn = self.pieces.turn.acquire().await.ok();
         if let Some(known) = self.pieces.cache().get(sha256) {
-            return Ok((sha256, known));
+            return Ok(known);
         }
         let digests = tasks::blocking(move || digest_pieces(&opened, size)).await;
-        let digests =
-            digests.map_err(|cause| RequestError::Storage(format!("cannot read {id}: {cause}")))?;
+        let digests = digests.map_err(|cause| {
+            RequestError::Storage(format!("cannot read {}: {cause}", stored.manifest.key))
+        })?;
         self.pieces.cache().insert(sha256, digests.clone());
-        Ok((sha256, digests))
+        Ok(digests)
     }
 
     /// Reads the packages that nodes are about to pass on, so that nobody waits for it.

@@ -12,6 +12,7 @@ mod progress;
 mod request;
 mod table;
 mod task;
+mod tree;
 
 pub(crate) use advance::{FleetView, advance};
 pub(crate) use blob_pulls::BlobPullTable;
@@ -23,6 +24,7 @@ pub(crate) use task::{
     AbsentNodes, DispatchPriority, DispatchTask, FileAccess, FileRemoval, FileRetention,
     NodeOutcome, NodeResult, TaskPhase,
 };
+pub(crate) use tree::DeliveryTree;
 
 /// Tasks that are kept, finished ones among them: the oldest of those make room.
 pub(crate) const MAX_TASKS: usize = 500;

@@ -45,7 +45,7 @@ impl TestFace {
         std::fs::create_dir(&root).unwrap();
         let (listen, data) = (([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into());
         let gofd = GofdOptions { listen, data, config: config(agent_ports), silence };
-        let dispatch = DispatchOptions { root: Some(root.clone()), max_active: 5 };
+        let dispatch = DispatchOptions { root: Some(root.clone()), ..DispatchOptions::default() };
         let options = MasterOptions { dispatch, gofd: Some(gofd), ..options(&folder, LONG) };
         let t = TestMaster::with_options(folder, options).await;
         let (mgnt, data) = t.master.gofd_ports().unwrap();

@@ -110,7 +110,8 @@ pub(super) async fn package(
     let (asked, _) = request.into_parts();
     let transport = Transport::of(&asked.extensions);
     let (method, headers) = (&asked.method, &asked.headers);
-    let query = relay::SiblingQuery { id: &id, method, headers, transport: &transport };
+    let key = id.into();
+    let query = relay::SiblingQuery { key: &key, method, headers, transport: &transport };
     Ok(relay::answer(&state, query).await)
 }
 

@@ -4,13 +4,13 @@
 use axum::{
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{HeaderName, HeaderValue, Response, header},
+    http::{HeaderName, HeaderValue, Response, header, request::Parts},
     response::IntoResponse,
 };
 use edge_mirror_http::{delivery, listen::Transport};
 use edge_mirror_protocol::object::FileKey;
 
-use super::{AppState, download::name_and_headers, error::ApiError};
+use super::{AppState, download::name_and_headers, error::ApiError, relay};
 
 const NOT_FOUND: &str = "文件不存在 / there is no such file";
 
@@ -24,6 +24,12 @@ pub(super) async fn file(
     let key = path.ok().and_then(|Path((task, name))| FileKey::new(&task, &name).ok());
     let key = key.ok_or(ApiError::NoPackage(NOT_FOUND))?;
     let transport = Transport::of(&asked.extensions);
+    if relay::credentials(&asked.headers).is_some() {
+        return match board.is_running() {
+            true => Ok(for_node(&state, key, &asked, &transport).await),
+            false => Err(ApiError::NotRunning),
+        };
+    }
     let client = || access.caller(&asked).address;
     let mut waited_for = None;
     loop {
@@ -49,6 +55,17 @@ pub(super) async fn file(
             Err(_) => waited_for = Some(traffic.acquire(client()).await.map_err(ApiError::Full)?),
         }
     }
+}
+
+/// Answers another node, which proves that it may have it.
+async fn for_node(
+    state: &AppState,
+    key: FileKey,
+    asked: &Parts,
+    transport: &Transport,
+) -> Response<Body> {
+    let (method, headers, key) = (&asked.method, &asked.headers, key.into());
+    relay::answer(state, relay::SiblingQuery { key: &key, method, headers, transport }).await
 }
 
 /// Keeps a file for operators alone out of caches and from other sites' pages, as their other

@@ -1,4 +1,4 @@
-//! Downloads by other nodes: the same route, for those that prove that they know the
+//! Downloads by other nodes: the same routes, for those that prove that they know the
 //! fleet's key. They have permits and a bandwidth of their own, and get the bytes as they
 //! arrive, to the end: a node verifies for itself.
 
@@ -17,14 +17,19 @@ use edge_mirror_http::{
     wire,
 };
 use edge_mirror_protocol::{
-    package::{PackageId, Sha256},
+    object::ObjectKey,
+    package::Sha256,
     preference::{PREFER, PRIORITY, is_urgent, preferred_wait},
     relay::{
         RelayKey,
-        auth::{self, AnswerProof, ParentState, RelayCredentials, RelayRequest, STATE_HEADER},
+        auth::{
+            self, AnswerProof, PackageVersion, ParentState, RelayCredentials, RelayRequest,
+            STATE_HEADER,
+        },
     },
 };
 use edge_mirror_settings::{Config, RelayConfig, ScheduledLimit};
+use edge_mirror_store::StoreError;
 use tracing::{debug, info};
 
 mod schedule;
@@ -44,7 +49,7 @@ const LONGEST_DIGEST_WAIT: Duration = Duration::from_secs(10);
 pub struct RelayTraffic {
     traffic: Arc<Traffic>,
     children: ChildDownloads,
-    /// `relay.schedule`, for packages of meetings that have not been started.
+    /// `relay.schedule`, for files and for packages of meetings that have not been started.
     prestage_pacer: Arc<Pacer>,
 }
 
@@ -90,7 +95,7 @@ impl Deref for RelayTraffic {
 
 /// The parts of a request that count.
 pub(super) struct SiblingQuery<'a> {
-    pub id: &'a PackageId,
+    pub key: &'a ObjectKey,
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
     pub transport: &'a Transport,
@@ -108,7 +113,7 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let refusals = &state.board.counts.relay_refusals;
     let config = state.settings.current();
     let siblings = state.fetch.siblings();
-    let Some(key) = siblings.key(&config) else {
+    let Some(secret) = siblings.key(&config) else {
         refusals.inc(RelayRefusal::Off);
         return wire::detail(StatusCode::FORBIDDEN, "节点互传未启用 / relaying is off");
     };
@@ -125,7 +130,7 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
         refusals.inc(RelayRefusal::Nonce);
         return challenge(siblings);
     }
-    if !auth::is_same_mac(mac, request.sign(&key, query.id))
+    if !auth::is_same_mac(mac, request.sign(&secret, query.key))
         || !siblings.is_own_address(&request.parent_address)
     {
         debug!("{} can't prove that it is a node of this fleet", request.child_address);
@@ -142,10 +147,13 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
         Some(_) => Ok(SiblingCopy::NotYet),
         None => {
             let (wait, is_urgent) = (FIRST_BYTES_WAIT, is_urgent(lines(query.headers, PRIORITY)));
-            state.fetch.copy_for_sibling(query.id, &request.version, wait, is_urgent).await
+            copy(state, query.key, &request.version, wait, is_urgent).await
         }
     };
-    let mut told = state.fetch.state_for_sibling(query.id, &request.version, wait).await;
+    let mut told = match query.key {
+        ObjectKey::Package(id) => state.fetch.state_for_sibling(id, &request.version, wait).await,
+        ObjectKey::File(file) => state.fetch.file_state_for_sibling(file, &request.version),
+    };
     told.node_id.clone_from(&config.node_id);
     told.site.clone_from(&config.site);
     told.children = u32::try_from(state.relay_traffic.under_way()).unwrap_or(u32::MAX);
@@ -161,7 +169,20 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     if response.status() == StatusCode::PRECONDITION_FAILED {
         refusals.inc(RelayRefusal::Version);
     }
-    prove(state, &key, &request, query.id, &told, response)
+    prove(state, &secret, &request, query.key, &told, response)
+}
+
+async fn copy(
+    state: &AppState,
+    key: &ObjectKey,
+    version: &PackageVersion,
+    wait: Duration,
+    is_urgent: bool,
+) -> Result<SiblingCopy, StoreError> {
+    match key {
+        ObjectKey::Package(id) => state.fetch.copy_for_sibling(id, version, wait, is_urgent).await,
+        ObjectKey::File(file) => state.fetch.file_for_sibling(file, version, wait).await,
+    }
 }
 
 /// Sends what `relay.schedule` allows of it now.
@@ -171,7 +192,7 @@ fn respond_on_schedule(
     query: &SiblingQuery<'_>,
     copy: SiblingCopy,
 ) -> Response<Body> {
-    let answered = match schedule::limit(&state.fetch, config, query.id) {
+    let answered = match schedule::limit(&state.fetch, config, query.key) {
         ScheduledLimit::Off => Err(RelayRefusal::Schedule),
         _ => respond(state, config, query, copy),
     };
@@ -179,8 +200,8 @@ fn respond_on_schedule(
         state.board.counts.relay_refusals.inc(refusal);
         bare(StatusCode::TOO_MANY_REQUESTS)
     });
-    match state.fetch.is_withheld(query.id) {
-        true => response.map(|body| schedule::limited(state, query.id.clone(), body)),
+    match schedule::is_deferrable(&state.fetch, query.key) {
+        true => response.map(|body| schedule::limited(state, query.key.clone(), body)),
         false => response,
     }
 }
@@ -255,15 +276,15 @@ fn challenge(siblings: &SiblingDirectory) -> Response<Body> {
 
 fn prove(
     state: &AppState,
-    key: &RelayKey,
+    secret: &RelayKey,
     request: &RelayRequest,
-    id: &PackageId,
+    key: &ObjectKey,
     told: &ParentState,
     mut response: Response<Body>,
 ) -> Response<Body> {
     let certificate: Option<Sha256> = *state.board.certificate.borrow();
     let told = told.to_string();
-    let mac = request.sign_answer(key, id, response.status().as_u16(), &told, certificate);
+    let mac = request.sign_answer(secret, key, response.status().as_u16(), &told, certificate);
     let proof = AnswerProof { mac, next_nonce: state.fetch.siblings().issue_nonce() };
     let headers = response.headers_mut();
     insert(headers, HeaderName::from_static(STATE_HEADER), &told);

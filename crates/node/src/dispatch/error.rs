@@ -19,6 +19,10 @@ pub(super) enum FilePullError {
     Store(#[from] StoreError),
     #[error("a package needs the permit")]
     Preempted,
+    #[error("the piece at byte {at} is not the file's")]
+    BadPiece { at: u64 },
+    #[error("the node that sent it is left")]
+    ParentLost,
 }
 
 impl From<TransferError> for FilePullError {
@@ -44,6 +48,7 @@ impl FilePullError {
                 "磁盘读写出错"
             }
             Self::Preempted => "等待会议包",
+            Self::BadPiece { .. } | Self::ParentLost => "另一个节点发送的内容有误或中断",
         };
         format!("{chinese} / {self}")
     }

@@ -4,45 +4,97 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::{object::ObjectKey, package::Sha256};
-use edge_mirror_store::{PendingPackage, StoreError};
+use edge_mirror_store::{PendingPackage, StoreError, growing::PartialWriter};
+
+use crate::fetch::Fetch;
 
 /// The file of which a part is here. It outlasts a pull that is given up for a more urgent
 /// task, or broken off.
 #[derive(Debug, Default)]
-pub(super) struct PartialTaskFile(Mutex<Option<(ObjectKey, Sha256, PendingPackage)>>);
+pub(super) struct PartialTaskFile(Mutex<Option<ReceivedFile>>);
+
+#[derive(Debug)]
+pub(super) struct ReceivedFile {
+    key: ObjectKey,
+    sha256: Sha256,
+    size: u64,
+    pub(super) pending: PendingPackage,
+    /// The side of other nodes that follow it; None if nobody can.
+    pub(super) writer: Option<PartialWriter>,
+    /// Some of it came from other nodes.
+    pub(super) is_relayed: bool,
+}
+
+impl ReceivedFile {
+    pub(super) fn new(key: ObjectKey, sha256: Sha256, size: u64, pending: PendingPackage) -> Self {
+        Self { key, sha256, size, pending, writer: None, is_relayed: false }
+    }
+
+    /// Lets other nodes follow it from now on; those that followed what was there before are
+    /// cut off. Blocks.
+    fn share(&mut self, fetch: &Fetch) {
+        self.writer = None;
+        self.writer = PartialWriter::begin(&self.pending, Some(self.size), Some(self.sha256));
+        if let Some(writer) = &self.writer {
+            writer.set_written(self.pending.received_bytes());
+            fetch.share_file(&self.key, writer);
+        }
+    }
+}
 
 impl PartialTaskFile {
-    fn lock(&self) -> MutexGuard<'_, Option<(ObjectKey, Sha256, PendingPackage)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<ReceivedFile>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets it, and removes what is here of it.
-    pub(super) fn clear(&self) {
+    pub(super) fn clear(&self, fetch: &Fetch) {
         let forgotten = self.lock().take();
+        fetch.unshare_file();
         tasks::block_in_place(|| drop(forgotten));
     }
 
     /// Bytes that are here of this very file.
     pub(super) fn received(&self, key: &ObjectKey, sha256: Sha256) -> Option<u64> {
         let slot = self.lock();
-        let (_, _, pending) = slot.as_ref().filter(|held| held.0 == *key && held.1 == sha256)?;
-        Some(pending.received_bytes())
+        let part = slot.as_ref().filter(|part| part.key == *key && part.sha256 == sha256)?;
+        Some(part.pending.received_bytes())
     }
 
-    pub(super) fn set(&self, key: ObjectKey, sha256: Sha256, pending: PendingPackage) {
-        let before = self.lock().replace((key, sha256, pending));
-        tasks::block_in_place(|| drop(before));
+    pub(super) fn begin(&self, mut part: ReceivedFile, fetch: &Fetch) {
+        let before = self.lock().take();
+        tasks::block_in_place(|| {
+            drop(before);
+            part.share(fetch);
+        });
+        *self.lock() = Some(part);
     }
 
-    pub(super) fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Returns how many bytes are here then.
+    pub(super) fn write(&self, bytes: &[u8], is_relayed: bool) -> Result<u64, StoreError> {
         let mut slot = self.lock();
-        match slot.as_mut() {
-            Some((_, _, pending)) => tasks::block_in_place(|| pending.write(bytes)),
-            None => Err(StoreError::Unwanted),
+        let part = slot.as_mut().ok_or(StoreError::Unwanted)?;
+        tasks::block_in_place(|| part.pending.write(bytes))?;
+        part.is_relayed |= is_relayed;
+        let received_bytes = part.pending.received_bytes();
+        if let Some(writer) = &part.writer {
+            writer.set_written(received_bytes);
         }
+        Ok(received_bytes)
     }
 
-    pub(super) fn take(&self) -> Option<PendingPackage> {
-        self.lock().take().map(|(_, _, pending)| pending)
+    /// Takes back the bytes from `start` on.
+    pub(super) fn take_back(&self, start: u64, fetch: &Fetch) -> Result<(), StoreError> {
+        let mut slot = self.lock();
+        let part = slot.as_mut().ok_or(StoreError::Unwanted)?;
+        tasks::block_in_place(|| {
+            part.pending.take_back(start)?;
+            part.share(fetch);
+            Ok(())
+        })
+    }
+
+    pub(super) fn take(&self) -> Option<ReceivedFile> {
+        self.lock().take()
     }
 }

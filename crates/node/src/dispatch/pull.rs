@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
-use edge_mirror_base::{backoff::backoff, tasks};
+use edge_mirror_base::{backoff::backoff, pacer::Pacer, tasks};
 use edge_mirror_protocol::{
-    dispatch::{FailedFile, NodeTask, TaskFile, TaskFiles},
+    dispatch::{FailedFile, NodeFiles, NodeTask, TaskFile},
     object::{FileKey, ObjectKey, Retention, Verification},
 };
 use edge_mirror_store::{PendingPackage, Provenance, Store, StoreError, VerifiedObject};
@@ -14,13 +14,14 @@ use tracing::{debug, warn};
 use super::{
     drop_folder,
     error::FilePullError,
-    partial::PartialTaskFile,
+    partial::{PartialTaskFile, ReceivedFile},
     progress::SharedProgress,
+    source::{FileParents, NumberedFile},
     units::{PullUnit, complete_prefix, units},
 };
 use crate::{
     fetch::{Fetch, files::FilePermit},
-    upstream::{AnswerExtent, OriginAnswer, OriginBody, PackageRequest, TransferEvent, Upstream},
+    upstream::{AnswerExtent, OriginAnswer, OriginBody, TransferEvent, Upstream},
 };
 
 /// Tries of a file whose bytes are wrong.
@@ -71,6 +72,10 @@ pub(super) struct TaskPull<'a> {
     /// The folder for copies, and their mode.
     pub(super) drop: Option<(PathBuf, u32)>,
     pub(super) request_limit: Duration,
+    /// The task's own limit.
+    pub(super) pacer: Pacer,
+    /// The nodes to ask before the main server.
+    pub(super) parents: FileParents,
     /// A file that the main server does not have has failed: it was asked for often enough.
     pub(super) gives_up: bool,
     /// Held by a commit until it is over, even if the pull is not any more.
@@ -82,6 +87,7 @@ impl TaskPull<'_> {
     /// is away.
     pub(super) async fn run(&self) -> TaskEnd {
         let Some(files) = self.file_list().await else { return TaskEnd::Gone };
+        self.parents.set(files.parents);
         let files = Arc::new(files.files);
         let mut waiting = None;
         for unit in self.missing(&files) {
@@ -96,7 +102,7 @@ impl TaskPull<'_> {
         if self.progress.has_failures() { TaskEnd::Failed } else { TaskEnd::Done }
     }
 
-    async fn file_list(&self) -> Option<TaskFiles> {
+    async fn file_list(&self) -> Option<NodeFiles> {
         let mut tries = 0;
         loop {
             let asked = self.upstream.task_files(self.node_id, &self.task.id, self.request_limit);
@@ -141,7 +147,8 @@ impl TaskPull<'_> {
             drop(permit);
             let error = match pulled {
                 Ok(()) => return UnitEnd::Settled,
-                Err(FilePullError::Preempted) => continue,
+                // Each loss leaves fewer parents.
+                Err(FilePullError::Preempted | FilePullError::ParentLost) => continue,
                 Err(error) => error,
             };
             tries += 1;
@@ -206,49 +213,47 @@ impl TaskPull<'_> {
         if received.is_none() {
             self.check_share(file.size)?;
             let pending = tasks::block_in_place(|| self.begin(&key, file.size))?;
-            self.partial.set(key.clone(), file.sha256, pending);
+            let part = ReceivedFile::new(key.clone(), file.sha256, file.size, pending);
+            self.partial.begin(part, self.fetch);
         }
         let first = received.unwrap_or(0);
         if first < file.size || file.size == 0 {
-            let etag = format!("\"{}\"", file.sha256);
-            let wanted = match first {
-                0 => PackageRequest::Whole,
-                first => PackageRequest::Rest { first, total: Some(file.size), etag: &etag },
-            };
-            let asked = self.upstream.task_file(self.node_id, (&self.task.id, number), wanted);
-            let OriginAnswer { extent, mut body, .. } = asked.await?;
-            match (extent, first) {
-                (AnswerExtent::Whole { .. }, 0) | (AnswerExtent::Rest, 1..) => {}
-                (AnswerExtent::Unusable(reason), _) => return Err(FilePullError::Unusable(reason)),
-                _ => {
-                    // Of another version, or from the beginning.
-                    self.partial.clear();
-                    return Err(FilePullError::Unusable("it is not the rest".to_owned()));
-                }
-            }
-            let mut part = first;
-            let received = self.receive(&mut body, permit, file.size - first, |bytes| {
-                self.partial.write(bytes)?;
-                part += bytes.len() as u64;
-                self.progress.note_part(part);
-                Ok(())
-            });
-            received.await?;
+            let numbered = NumberedFile { file, number, key: &key };
+            self.receive_rest(numbered, first, permit).await?;
         }
-        let pending = self.partial.take().ok_or(StoreError::Unwanted)?;
+        self.commit(file).await
+    }
+
+    /// Verifies the file that has come, and puts it in place.
+    async fn commit(&self, file: &TaskFile) -> Result<(), FilePullError> {
+        let part = self.partial.take().ok_or(StoreError::Unwanted)?;
+        let ReceivedFile { pending, writer, is_relayed, .. } = part;
+        if let Some(writer) = &writer {
+            writer.set_received(pending.received_bytes());
+        }
         let (announced, provenance) = (Some(file.sha256), self.provenance(file));
         let turn = self.commits.clone().lock_owned().await;
-        tasks::blocking(move || {
+        let committing = tasks::blocking(move || {
             let _turn = turn;
             pending.commit(Verification::Digest, announced, provenance, || true)
-        })
-        .await?;
+        });
+        let stored = match committing.await {
+            Ok(stored) => stored,
+            Err(error) if self.blames_parents(&error, is_relayed) => {
+                return Err(FilePullError::ParentLost);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(writer) = writer {
+            writer.verified(&stored, None);
+        }
+        self.fetch.unshare_file();
         self.progress.note_done(1, file.size);
         Ok(())
     }
 
     /// Receives so many bytes, and hands them on in batches.
-    async fn receive(
+    pub(super) async fn receive(
         &self,
         body: &mut OriginBody,
         permit: &FilePermit,
@@ -286,6 +291,7 @@ impl TaskPull<'_> {
                 FilePullError::Unusable("more bytes come than the file has".to_owned())
             })?;
             let held_up = self.fetch.account(chunk.len()).await;
+            let held_up = held_up + self.pacer.throttle(chunk.len()).await;
             body.resume_after(held_up);
             batch.extend_from_slice(&chunk);
             if batch.len() >= BATCH_BYTES {

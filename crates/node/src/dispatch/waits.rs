@@ -76,7 +76,7 @@ mod tests {
     fn task(id: &str, order: TaskOrder) -> NodeTask {
         let id = id.parse().unwrap();
         let (attempt, files, bytes, open, keep_until) = (1, 1, 1, true, None);
-        NodeTask { id, order, attempt, files, bytes, open, keep_until }
+        NodeTask { id, order, attempt, files, bytes, open, keep_until, rate_limit: None }
     }
 
     fn list(tasks: &[&NodeTask]) -> TaskList {

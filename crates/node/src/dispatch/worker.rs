@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use edge_mirror_base::tasks;
+use edge_mirror_base::{pacer::Pacer, tasks};
 use edge_mirror_protocol::dispatch::{
     DispatchReport, NodeTask, NodeTaskState, TaskOrder, TaskReport,
 };
@@ -18,6 +18,7 @@ use super::{
     progress::SharedProgress,
     pull::{TaskEnd, TaskPull},
     removal::{remove_expired, remove_task},
+    source::FileParents,
     waits::TaskWaits,
 };
 use crate::{
@@ -93,7 +94,7 @@ impl DispatchWorker {
             if !is_empty {
                 return self.pause(&version).await;
             }
-            state.partial.clear();
+            state.partial.clear(&self.fetch);
             // Nothing more until there is another list.
             return self.wait_for_news(&version).await;
         };
@@ -154,7 +155,7 @@ impl DispatchWorker {
     }
 
     async fn remove(&self, task: &NodeTask, state: &WorkerState) -> Option<TaskReport> {
-        state.partial.clear();
+        state.partial.clear(&self.fetch);
         // A commit that is under way would put its file in place again.
         let _no_commit = state.commits.lock().await;
         let (store, id) = (self.board.store(), task.id.clone());
@@ -197,6 +198,8 @@ impl DispatchWorker {
             progress: &state.progress,
             drop: drop_folder(config),
             request_limit: request_limit(config),
+            pacer: Pacer::with_rate(task.rate_limit.unwrap_or(0)),
+            parents: FileParents::default(),
             gives_up: state.waits.has_waited_enough(task, began),
             commits: &state.commits,
         };

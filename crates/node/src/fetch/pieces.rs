@@ -10,7 +10,7 @@ use edge_mirror_protocol::{package::Sha256, relay::PIECE_BYTES};
 use sha2::Digest;
 
 /// The digests of a package's pieces; set once they are known.
-pub(super) type PieceDigests = Arc<OnceLock<Vec<Sha256>>>;
+pub(crate) type PieceDigests = Arc<OnceLock<Vec<Sha256>>>;
 
 /// The start of a piece whose bytes are not those of the package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct BadPiece {
 }
 
 #[derive(Debug)]
-pub(super) struct PieceVerifier {
+pub(crate) struct PieceVerifier {
     expected: PieceDigests,
     /// Of the piece at hand; none until one begins.
     hasher: Option<sha2::Sha256>,
@@ -28,18 +28,18 @@ pub(super) struct PieceVerifier {
 }
 
 impl PieceVerifier {
-    pub(super) fn new(expected: PieceDigests) -> Self {
+    pub(crate) fn new(expected: PieceDigests) -> Self {
         Self { expected, hasher: None, unchecked: VecDeque::new() }
     }
 
-    pub(super) fn expected(&self) -> &PieceDigests {
+    pub(crate) fn expected(&self) -> &PieceDigests {
         &self.expected
     }
 
     /// Takes the bytes that follow each other from `at` on, and checks the pieces that
     /// they complete. A piece of which it has not seen the beginning is left to the
     /// digest of the whole.
-    pub(super) fn update(&mut self, mut at: u64, mut bytes: &[u8]) -> Result<(), BadPiece> {
+    pub(crate) fn update(&mut self, mut at: u64, mut bytes: &[u8]) -> Result<(), BadPiece> {
         while !bytes.is_empty() {
             let left = PIECE_BYTES - at % PIECE_BYTES;
             if left == PIECE_BYTES {
@@ -58,7 +58,7 @@ impl PieceVerifier {
     }
 
     /// Checks the last piece of a package of `total` bytes.
-    pub(super) fn finish(&mut self, total: u64) -> Result<(), BadPiece> {
+    pub(crate) fn finish(&mut self, total: u64) -> Result<(), BadPiece> {
         self.end_piece(total / PIECE_BYTES)
     }
 

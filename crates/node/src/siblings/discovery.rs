@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::{DiscoveredSiblings, KnownSibling, SiblingDirectory};
-use crate::upstream::{Connector, SiblingError, SiblingPackage, SiblingSession, asks_for_proof};
+use crate::upstream::{Connector, SiblingError, SiblingObject, SiblingSession, asks_for_proof};
 
 /// The list forgets a dead node after 30 s. A pull wants a newer one.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -139,11 +139,11 @@ fn asker(
     directory: &SiblingDirectory,
     config: &Config,
     origin: &str,
-) -> Option<Arc<SiblingPackage>> {
-    Some(Arc::new(SiblingPackage {
-        id: "-".parse().ok()?,
+) -> Option<Arc<SiblingObject>> {
+    Some(Arc::new(SiblingObject {
+        key: "-".parse().ok()?,
         version: PackageVersion::from_token(origin, ""),
-        key: directory.key(config)?,
+        secret: directory.key(config)?,
         child_id: config.node_id.clone(),
         child_address: directory.own_address().unwrap_or_default(),
         validators: Validators::default(),
@@ -154,7 +154,7 @@ fn asker(
 /// Asks a node to prove what it is; else the time after which it may be asked again.
 async fn recognize(
     client: Client,
-    asker: Arc<SiblingPackage>,
+    asker: Arc<SiblingObject>,
     node: ListedNode,
 ) -> Result<KnownSibling, (ListedNode, Duration)> {
     let pause = |error| match error {

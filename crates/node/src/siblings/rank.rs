@@ -2,20 +2,14 @@
 //! by the same hash, and each asks nodes of lower rank only, so that no loop can form
 //! whatever each believes of the others. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use edge_mirror_protocol::{
     package::PackageId,
-    relay::{Sibling, auth::PackageVersion},
+    relay::{Sibling, auth::PackageVersion, rank},
 };
-use sha2::Digest;
 
 use super::KnownSibling;
-
-/// Children of a node.
-const DEGREE: usize = 2;
-/// Nodes of lower rank that are tried; then the main server is asked.
-const MAX_TRIED: usize = 4;
 
 /// Returns the nodes to ask, the parent first; none for the node that asks the main
 /// server. Nodes of the own site come first. The first one of a site asks the first ones of
@@ -27,14 +21,7 @@ pub(super) fn parents(
     version: &PackageVersion,
 ) -> Vec<Sibling> {
     let version = version.to_string();
-    let rank = |node_id: &str| -> [u8; 32] {
-        let mut hasher = sha2::Sha256::new();
-        for field in [id.as_str(), &version, node_id] {
-            hasher.update((field.len() as u64).to_be_bytes());
-            hasher.update(field.as_bytes());
-        }
-        hasher.finalize().into()
-    };
+    let rank = |node_id: &str| rank::hash(&[id.as_str(), &version], node_id);
     let mine = (rank(me), me);
     let others = siblings.iter().filter(|(node_id, _)| *node_id != me);
     let mut lower: Vec<_> = others
@@ -42,36 +29,18 @@ pub(super) fn parents(
         .filter(|(rank, _)| *rank < mine)
         .collect();
     lower.sort_unstable_by_key(|(rank, _)| *rank);
-    let (own, elsewhere): (Vec<_>, Vec<_>) =
-        lower.into_iter().map(|(_, known)| known).partition(|known| known.site == site);
-    let mut sites = HashSet::new();
-    let (first_ones, others): (Vec<_>, Vec<_>) =
-        elsewhere.into_iter().partition(|known| sites.insert(&known.site));
-    let chosen = [own, first_ones, others].into_iter().flat_map(nearest_first);
-    chosen.take(MAX_TRIED).map(|known| known.sibling.clone()).collect()
-}
-
-/// Orders the nodes before the last one of a tree: its ancestors, the nearest first; then
-/// its neighbours.
-fn nearest_first(lower: Vec<&KnownSibling>) -> impl Iterator<Item = &KnownSibling> {
-    let mut ancestors: Vec<usize> = Vec::new();
-    let mut at = lower.len();
-    while at > 0 {
-        at = (at - 1) / DEGREE;
-        ancestors.push(at);
-    }
-    let neighbours = (0..lower.len()).rev().filter(|at| !ancestors.contains(at));
-    let neighbours: Vec<_> = neighbours.take(MAX_TRIED).collect();
-    // Leaves room for one neighbour, however many ancestors there are.
-    ancestors.truncate(MAX_TRIED - 1);
-    ancestors.into_iter().chain(neighbours).map(move |at| lower[at])
+    let lower = lower.into_iter().map(|(_, known)| (known, &known.site));
+    rank::parents(lower, site).into_iter().map(|known| known.sibling.clone()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use edge_mirror_protocol::package::Sha256;
+    use edge_mirror_protocol::{
+        package::Sha256,
+        relay::rank::{DEGREE, MAX_TRIED},
+    };
     use proptest::prelude::*;
     use tokio::time::Instant;
 

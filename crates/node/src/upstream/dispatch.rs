@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use edge_mirror_protocol::{
     UnreadableAnswer,
-    dispatch::{DispatchReport, MAX_LIST_BYTES, PATH, TaskFiles, TaskId, TaskList},
+    dispatch::{DispatchReport, MAX_LIST_BYTES, NodeFiles, PATH, TaskId, TaskList},
+    package::Sha256,
     relay::NODE_HEADER,
 };
 use reqwest::{Method, RequestBuilder, header};
 use serde::de::DeserializeOwned;
 
 use super::{
-    KEY, OriginAnswer, PackageRequest, Upstream, UpstreamError, package::answered, read_up_to,
+    KEY, OriginAnswer, PackageRequest, Upstream, UpstreamError, package::answered, piece_digests,
+    read_up_to,
 };
 
 impl Upstream {
@@ -29,7 +31,7 @@ impl Upstream {
         node_id: &str,
         task: &TaskId,
         limit: Duration,
-    ) -> Result<TaskFiles, UpstreamError> {
+    ) -> Result<NodeFiles, UpstreamError> {
         self.dispatch_json(&format!("{PATH}/{task}"), node_id, limit).await
     }
 
@@ -41,6 +43,21 @@ impl Upstream {
         wanted: PackageRequest<'_>,
     ) -> Result<OriginAnswer, UpstreamError> {
         self.dispatch_bytes(&format!("{PATH}/{task}/files/{number}"), node_id, wanted).await
+    }
+
+    /// The digests of a file's pieces.
+    pub(crate) async fn task_file_pieces(
+        &self,
+        node_id: &str,
+        (task, number): (&TaskId, usize),
+        limit: Duration,
+    ) -> Result<Vec<Sha256>, UpstreamError> {
+        let path = format!("{PATH}/{task}/files/{number}/pieces");
+        let (asked, body) = self.dispatch_answer(&path, node_id, limit).await?;
+        piece_digests(&body).ok_or_else(|| UpstreamError::Unreadable {
+            asked,
+            cause: UnreadableAnswer("a digest is cut off".to_owned()),
+        })
     }
 
     /// Begins to get small files that follow each other.
@@ -72,14 +89,25 @@ impl Upstream {
         node_id: &str,
         limit: Duration,
     ) -> Result<T, UpstreamError> {
-        let asked = format!("GET {}{path}", self.base_url);
-        let request = self.named(self.request(Method::GET, path, limit), node_id);
-        let response = self.send(&asked, request, limit).await?;
-        let body = read_up_to(&asked, response, limit, MAX_LIST_BYTES).await?;
+        let (asked, body) = self.dispatch_answer(path, node_id, limit).await?;
         serde_json::from_slice(&body).map_err(|error| UpstreamError::Unreadable {
             asked,
             cause: UnreadableAnswer(error.to_string()),
         })
+    }
+
+    /// Also returns what was asked for.
+    async fn dispatch_answer(
+        &self,
+        path: &str,
+        node_id: &str,
+        limit: Duration,
+    ) -> Result<(String, Vec<u8>), UpstreamError> {
+        let asked = format!("GET {}{path}", self.base_url);
+        let request = self.named(self.request(Method::GET, path, limit), node_id);
+        let response = self.send(&asked, request, limit).await?;
+        let body = read_up_to(&asked, response, limit, MAX_LIST_BYTES).await?;
+        Ok((asked, body))
     }
 
     async fn dispatch_bytes(

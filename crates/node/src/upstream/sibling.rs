@@ -1,11 +1,12 @@
-//! Packages at other nodes: asked for by the download route, with the proof that both
-//! sides know the fleet's key ([`auth`]).
+//! Packages and files at other nodes: asked for by the download routes, with the proof that
+//! both sides know the fleet's key ([`auth`]).
 
 use std::{sync::Arc, time::Duration};
 
 use edge_mirror_http::{delivery::growing::LIVE_END, tls};
 use edge_mirror_protocol::{
-    package::{PackageId, Sha256, Validators},
+    object::ObjectKey,
+    package::{Sha256, Validators},
     preference::{PREFER, PRIORITY, URGENT},
     relay::{
         RelayKey, Sibling,
@@ -32,7 +33,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the head of an answer; a parent that has nothing yet answers before.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The reason that a sibling does not give a package.
+/// The reason that a sibling does not give a package or file.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SiblingError {
     #[error("it can't be reached: {0}")]
@@ -58,10 +59,10 @@ pub enum SiblingError {
 
 /// The subject of all requests of one pull to one sibling.
 #[derive(Clone, Debug)]
-pub struct SiblingPackage {
-    pub id: PackageId,
+pub struct SiblingObject {
+    pub key: ObjectKey,
     pub version: PackageVersion,
-    pub key: RelayKey,
+    pub secret: RelayKey,
     pub child_id: String,
     pub child_address: String,
     /// Announced with the version, if it was.
@@ -69,12 +70,12 @@ pub struct SiblingPackage {
     pub length: Option<u64>,
 }
 
-/// A conversation with one sibling about one package.
+/// A conversation with one sibling about one package or file.
 #[derive(Debug)]
 pub struct SiblingSession {
     client: Client,
     pub sibling: Sibling,
-    package: Arc<SiblingPackage>,
+    object: Arc<SiblingObject>,
     url: Url,
     nonce: Option<String>,
     certificate: Option<Sha256>,
@@ -99,7 +100,7 @@ impl SiblingSession {
     pub fn new(
         client: Client,
         sibling: Sibling,
-        package: Arc<SiblingPackage>,
+        object: Arc<SiblingObject>,
     ) -> Result<Self, SiblingError> {
         let base = format!("{}://{}", scheme(sibling.https), sibling.address);
         let url = Url::parse(&base).ok().filter(|url| {
@@ -113,11 +114,16 @@ impl SiblingSession {
             SiblingError::Unusable(format!("its address is {:?}", sibling.address))
         })?;
         if let Ok(mut segments) = url.path_segments_mut() {
-            let path = ["api", "v1", "meetings", package.id.as_str(), "download-package"];
-            segments.clear().extend(path);
+            segments.clear().extend(["api", "v1"]);
+            match &object.key {
+                ObjectKey::Package(id) => {
+                    segments.extend(["meetings", id.as_str(), "download-package"])
+                }
+                ObjectKey::File(file) => segments.push("files").extend(file.as_str().split('/')),
+            };
         }
         let (nonce, certificate, is_urgent) = (None, None, false);
-        Ok(Self { client, sibling, package, url, nonce, certificate, is_urgent })
+        Ok(Self { client, sibling, object, url, nonce, certificate, is_urgent })
     }
 
     /// Finds out whether it is there, and asks for proofs.
@@ -133,7 +139,7 @@ impl SiblingSession {
         let (length, extent) = extent(&response, first).ok_or_else(|| {
             SiblingError::Unusable("it sends another part than was asked for".to_owned())
         })?;
-        let expected = self.package.length;
+        let expected = self.object.length;
         if let (Some(length), Some(expected)) = (length, expected)
             && length != expected
         {
@@ -141,9 +147,9 @@ impl SiblingSession {
         }
         let announced = AnnouncedPackage {
             length: length.or(expected),
-            sha256: self.package.version.digest(),
-            validators: self.package.validators.clone(),
-            ranges: self.package.version.digest().is_some(),
+            sha256: self.object.version.digest(),
+            validators: self.object.validators.clone(),
+            ranges: self.object.version.digest().is_some(),
         };
         let body = OriginBody::new(response);
         Ok((state, OriginAnswer { announced, extent, body }))
@@ -171,7 +177,7 @@ impl SiblingSession {
                 None => self.challenge().await?,
             };
             let request = self.request(nonce)?;
-            let mac = request.sign(&self.package.key, &self.package.id);
+            let mac = request.sign(&self.object.secret, &self.object.key);
             let credentials = RelayCredentials::Proof { request: request.clone(), mac };
             let mut asked = self.client.request(method.clone(), self.url.clone());
             asked = asked.header(header::AUTHORIZATION, credentials.to_string());
@@ -238,10 +244,10 @@ impl SiblingSession {
         getrandom::fill(&mut random)
             .map_err(|error| SiblingError::Unusable(format!("no random number: {error}")))?;
         Ok(RelayRequest {
-            child_id: self.package.child_id.clone(),
-            child_address: self.package.child_address.clone(),
+            child_id: self.object.child_id.clone(),
+            child_address: self.object.child_address.clone(),
             parent_address: self.sibling.address.clone(),
-            version: self.package.version.clone(),
+            version: self.object.version.clone(),
             nonce,
             cnonce: random.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
@@ -259,9 +265,10 @@ impl SiblingSession {
         else {
             return Err(SiblingError::Unproven("its answer has no proof"));
         };
-        let (key, id) = (&self.package.key, &self.package.id);
+        let SiblingObject { key, secret, .. } = &*self.object;
         let status = response.status().as_u16();
-        if !auth::is_same_mac(mac, request.sign_answer(key, id, status, told, self.certificate)) {
+        let signed = request.sign_answer(secret, key, status, told, self.certificate);
+        if !auth::is_same_mac(mac, signed) {
             return Err(SiblingError::Unproven("its proof is wrong: does it have the same key?"));
         }
         // The list of a main server is open to strangers: another name for a node would

@@ -2,7 +2,7 @@
 //!
 //! A child that sends the scheme alone gets a challenge with a nonce. Its credentials
 //! answer it: a MAC, made with the key that the fleet shares, over the nonce, both
-//! addresses, the package and its version. `Authentication-Info` (RFC 7615) of the
+//! addresses, the package or file, and its version. `Authentication-Info` (RFC 7615) of the
 //! answer proves the same of the parent, with a nonce of the child's, and covers what
 //! the parent says of itself. So neither is of use to anybody else, or twice.
 
@@ -13,7 +13,10 @@ use sha2::{Digest, Sha256 as Hasher};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::package::{Manifest, PackageId, Sha256, Validators, percent_decoded, percent_encoded};
+use crate::{
+    object::ObjectKey,
+    package::{Manifest, Sha256, Validators, percent_decoded, percent_encoded},
+};
 
 pub const SCHEME: &str = "Edge-Mirror-Relay";
 /// Names the parent's state in its answers.
@@ -190,21 +193,21 @@ pub struct ParentState {
 }
 
 impl RelayRequest {
-    fn fields<'a>(&'a self, id: &'a PackageId, version: &'a str) -> [&'a str; 7] {
+    fn fields<'a>(&'a self, key: &'a ObjectKey, version: &'a str) -> [&'a str; 7] {
         let Self { child_id, child_address, parent_address, nonce, cnonce, .. } = self;
-        [nonce, cnonce, child_id, child_address, parent_address, id.as_str(), version]
+        [nonce, cnonce, child_id, child_address, parent_address, key.as_str(), version]
     }
 
     /// Proof of the child.
-    pub fn sign(&self, key: &RelayKey, id: &PackageId) -> Sha256 {
-        key.mac("child 1", &self.fields(id, &self.version.to_string()))
+    pub fn sign(&self, secret: &RelayKey, key: &ObjectKey) -> Sha256 {
+        secret.mac("child 1", &self.fields(key, &self.version.to_string()))
     }
 
     /// Proof of the parent, over its answer. `certificate` is that of the connection.
     pub fn sign_answer(
         &self,
-        key: &RelayKey,
-        id: &PackageId,
+        secret: &RelayKey,
+        key: &ObjectKey,
         status: u16,
         state: &str,
         certificate: Option<Sha256>,
@@ -212,9 +215,9 @@ impl RelayRequest {
         let version = self.version.to_string();
         let (status, certificate) =
             (status.to_string(), certificate.map_or(String::new(), |sha256| sha256.to_string()));
-        let fields = self.fields(id, &version);
+        let fields = self.fields(key, &version);
         let answer = [&*status, state, &*certificate];
-        key.mac("parent 1", &[&fields[..], &answer[..]].concat())
+        secret.mac("parent 1", &[&fields[..], &answer[..]].concat())
     }
 }
 

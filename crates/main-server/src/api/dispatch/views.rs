@@ -30,6 +30,8 @@ pub(crate) struct TaskView<'a> {
     absent: AbsentNodes,
     access: FileAccess,
     retention: FileRetention,
+    /// Bytes per second that each node pulls at most; null: no limit.
+    rate_limit: Option<u64>,
     files: u64,
     bytes: u64,
     attempt: u32,
@@ -135,6 +137,7 @@ impl<'a> TaskView<'a> {
             absent: task.absent,
             access: task.access,
             retention: task.retention,
+            rate_limit: task.rate_limit,
             files: task.files,
             bytes: task.bytes,
             attempt: task.attempt,

@@ -8,7 +8,7 @@ use edge_mirror_http::{
         openapi::{Operation, bytes, call, json},
     },
 };
-use edge_mirror_protocol::dispatch::{DispatchReport, TaskFiles, TaskList};
+use edge_mirror_protocol::dispatch::{DispatchReport, NodeFiles, TaskFiles, TaskList};
 use serde_json::json;
 
 use super::{NODES, UNSAVED, kept, takes};
@@ -49,7 +49,7 @@ pub(super) fn of_nodes() -> Vec<Operation> {
         of_task("/api/v1/nodes/dispatch/{task}", "The files of a task").answers(
             200,
             "In an order that never changes.",
-            vec![json::<TaskFiles>()],
+            vec![json::<NodeFiles>()],
         ),
         kept(
             of_task("/api/v1/nodes/dispatch/{task}/files/{number}", "The bytes of a file").in_path(
@@ -58,6 +58,14 @@ pub(super) fn of_nodes() -> Vec<Operation> {
                 "Its place in the list.",
             ),
         ),
+        of_task(
+            "/api/v1/nodes/dispatch/{task}/files/{number}/pieces",
+            "The SHA-256 digests of a file's pieces",
+        )
+        .text("One after the other: of each 1 MiB and of the rest.")
+        .in_path("number", json!({"type": "integer", "minimum": 0}), "Its place in the list.")
+        .answers(200, "32 bytes each.", vec![bytes("application/octet-stream")])
+        .refuses(503, "The file can't be fetched from the package store now."),
         of_task("/api/v1/nodes/dispatch/{task}/bundle", "The bytes of small files")
             .text("One after the other, without anything between.")
             .query("first", json!({"type": "integer", "minimum": 0}), "The first one's number.")

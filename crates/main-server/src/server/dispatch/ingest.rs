@@ -97,6 +97,14 @@ impl Server {
         if has_paths && root.is_none() {
             return Err(RequestError::NoDispatchRoot);
         }
+        let mut sources = sources;
+        for source in &mut sources {
+            if let FileSource::Url { url, name, sha256 } = source {
+                check_name(name)?;
+                let (sha256, name) = (self.fetch_url(url, *sha256).await?, std::mem::take(name));
+                *source = FileSource::Uploaded { name, sha256 };
+            }
+        }
         // Never closed.
         let _permit = self.dispatch.ingesting.acquire().await.ok();
         let store = self.store.clone();
@@ -148,6 +156,8 @@ impl FileIntake {
                 self.push(TaskFile { name: name.clone(), size, sha256: *sha256 })?;
                 Ok(())
             }
+            // It was received before.
+            FileSource::Url { url, .. } => Err(IngestError::Path(url.clone()).into()),
             FileSource::Path { path, name, sha256 } => {
                 let entry = root::open(&self.root, path)?;
                 Ok(self.take_entry(entry, path, name, *sha256)?)

@@ -237,4 +237,4 @@ fn with_report(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -100,5 +100,6 @@ fn node_task(task: &DispatchTask) -> Option<NodeTask> {
         bytes: task.bytes,
         open: task.access == FileAccess::Open,
         keep_until,
+        rate_limit: task.rate_limit,
     })
 }

@@ -25,6 +25,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Nodes keep files for this time after the deadline if their sender does not say.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A slower task would hardly end.
+const MIN_RATE: u64 = 1 << 10;
 /// Bytes of a file in a list beside its name, at most.
 const FILE_BYTES: usize = 160;
 
@@ -56,6 +58,10 @@ pub(crate) struct DispatchRequest {
     retention: Option<FileRetention>,
     #[serde(default)]
     access: FileAccess,
+    /// Bytes per second that each node pulls at most; no limit if absent.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1024)))]
+    rate_limit: Option<u64>,
 }
 
 /// A file that was uploaded, or a file or folder below the folder that the main server was
@@ -67,12 +73,16 @@ pub(crate) struct RequestedFile {
     /// Relative to `--dispatch-root`. A folder stands for all files below it.
     #[serde(default)]
     path: Option<String>,
-    /// The digest that an upload was answered with; beside `path`, the digest that the file
-    /// must have.
+    /// An `http` or `https` URL below one that the main server was started with.
+    #[serde(default)]
+    url: Option<String>,
+    /// The digest that an upload was answered with; beside `path` or `url`, the digest that
+    /// the file must have.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     sha256: Option<Sha256>,
-    /// The name at the nodes, a relative path; `path` if absent. For a folder, the folder.
+    /// The name at the nodes, a relative path; `path` or the end of `url` if absent. For a
+    /// folder, the folder.
     #[serde(default)]
     name: Option<String>,
     /// The size that an upload was answered with may stand here; it is not looked at.
@@ -86,6 +96,7 @@ pub(crate) struct RequestedFile {
 pub(crate) enum FileSource {
     Uploaded { name: String, sha256: Sha256 },
     Path { path: String, name: String, sha256: Option<Sha256> },
+    Url { url: String, name: String, sha256: Option<Sha256> },
 }
 
 /// A task that is about to be saved.
@@ -98,12 +109,20 @@ pub(crate) struct NewTask {
 impl RequestedFile {
     /// The file that a path names, under that name.
     pub(crate) fn at_path(path: String) -> Self {
-        Self { path: Some(path), sha256: None, name: None, size: None }
+        Self { path: Some(path), url: None, sha256: None, name: None, size: None }
     }
 
     /// The place that is meant. Names are checked once it is known whether it is a folder.
     pub(crate) fn source(&self) -> Result<FileSource, String> {
-        let Self { path, sha256, name, .. } = self.clone();
+        let Self { path, url, sha256, name, .. } = self.clone();
+        if let Some(url) = url {
+            if path.is_some() {
+                return Err("path 和 url 只能填写一个 / name a path or a url, not both".to_owned());
+            }
+            let end = || url.split(['?', '#']).next()?.rsplit('/').next();
+            let name = name.unwrap_or_else(|| end().unwrap_or_default().to_owned());
+            return Ok(FileSource::Url { url, name, sha256 });
+        }
         match (path, sha256, name) {
             (Some(path), sha256, name) => {
                 let name = name.unwrap_or_else(|| path.trim_end_matches('/').to_owned());
@@ -114,7 +133,7 @@ impl RequestedFile {
                 Err("上传的文件需要 name / an uploaded file needs a name".to_owned())
             }
             (None, None, _) => Err(
-                "每个文件需要 path，或上传后得到的 sha256 / each file needs a path, or the sha256 of an upload"
+                "每个文件需要 path、url，或上传后得到的 sha256 / each file needs a path, a url, or the sha256 of an upload"
                     .to_owned(),
             ),
         }
@@ -136,6 +155,11 @@ impl DispatchRequest {
         {
             return Err(format!(
                 "title 最长 {MAX_TITLE} 字节，不含控制字符 / title must have at most {MAX_TITLE} bytes and no control characters"
+            ));
+        }
+        if request.rate_limit.is_some_and(|rate| rate < MIN_RATE) {
+            return Err(format!(
+                "rate_limit 至少为每秒 {MIN_RATE} 字节 / rate_limit must be at least {MIN_RATE} bytes per second"
             ));
         }
         Ok(request)
@@ -199,6 +223,7 @@ impl DispatchRequest {
             absent: self.absent,
             retention: self.retention.unwrap_or_else(retention),
             access: self.access,
+            rate_limit: self.rate_limit,
             files: files.files.len() as u64,
             bytes: files.bytes(),
             phase: TaskPhase::Queued,

@@ -22,6 +22,9 @@ pub(crate) struct DispatchTask {
     pub(crate) absent: AbsentNodes,
     pub(crate) retention: FileRetention,
     pub(crate) access: FileAccess,
+    /// Bytes per second that each node pulls at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rate_limit: Option<u64>,
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     pub(crate) phase: TaskPhase,
@@ -116,6 +119,28 @@ pub(crate) enum TaskPhase {
 }
 
 impl TaskPhase {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Active,
+        Self::Cancelling,
+        Self::Completed,
+        Self::Partial,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Active => "active",
+            Self::Cancelling => "cancelling",
+            Self::Completed => "completed",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// True once nothing more comes of it.
     pub(crate) const fn is_finished(self) -> bool {
         match self {

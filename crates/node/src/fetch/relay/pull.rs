@@ -27,7 +27,7 @@ use super::{
 use crate::{
     board::ParentLoss,
     siblings::ParentCandidates,
-    upstream::{OriginAnswer, SiblingError, SiblingPackage, SiblingSession},
+    upstream::{OriginAnswer, SiblingError, SiblingObject, SiblingSession},
 };
 
 /// Pause before a parent that has nothing yet is asked again; it keeps the question for
@@ -283,18 +283,18 @@ impl FetchInner {
         parent: &Sibling,
     ) -> Result<SiblingSession, SiblingError> {
         let config = self.settings.current();
-        let key = self.siblings.key(&config);
-        let key = key.ok_or(SiblingError::Unproven("relaying is off here"))?;
-        let package = SiblingPackage {
-            id: task.flight.id().clone(),
+        let secret = self.siblings.key(&config);
+        let secret = secret.ok_or(SiblingError::Unproven("relaying is off here"))?;
+        let object = SiblingObject {
+            key: task.flight.id().into(),
             version: package.version.clone(),
-            key,
+            secret,
             child_id: config.node_id.clone(),
             child_address: self.siblings.own_address().unwrap_or_default(),
             validators: package.validators.clone(),
             length: package.length,
         };
-        SiblingSession::new(self.siblings.client(), parent.clone(), Arc::new(package))
+        SiblingSession::new(self.siblings.client(), parent.clone(), Arc::new(object))
     }
 
     /// Asks until the parent has something to send.

@@ -14,7 +14,7 @@ use crate::state::{
     fleet::{AvailabilityChange, FleetRecord, KnownNode, NodeProfile},
 };
 
-fn at(seconds: u64) -> UnixMillis {
+pub(in crate::state::dispatch) fn at(seconds: u64) -> UnixMillis {
     UnixMillis::from_secs(1_000_000 + seconds)
 }
 
@@ -26,7 +26,7 @@ fn by() -> AuditedOperator {
     AuditedOperator { address: IpAddr::from([127, 0, 0, 1]), how: AuditedLogin::Local }
 }
 
-fn task(n: u64, nodes: Option<&[&str]>) -> DispatchTask {
+pub(in crate::state::dispatch) fn task(n: u64, nodes: Option<&[&str]>) -> DispatchTask {
     DispatchTask {
         id: id(n),
         title: "t".into(),
@@ -36,6 +36,7 @@ fn task(n: u64, nodes: Option<&[&str]>) -> DispatchTask {
         priority: DispatchPriority::Normal,
         absent: AbsentNodes::Wait,
         retention: FileRetention::Keep,
+        rate_limit: None,
         access: FileAccess::Operators,
         files: 1,
         bytes: 5,

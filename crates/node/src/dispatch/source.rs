@@ -1,0 +1,236 @@
+//! Where a file's bytes come from: the nodes that the main server names, the first of them
+//! first; then the main server itself.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use edge_mirror_protocol::{
+    dispatch::{MAX_BUNDLED_BYTES, TaskFile},
+    object::ObjectKey,
+    relay::{PIECE_BYTES, Sibling},
+};
+use edge_mirror_store::StoreError;
+use tracing::{debug, info};
+
+use super::{error::FilePullError, pull::TaskPull};
+use crate::{
+    board::ParentLoss,
+    fetch::{
+        files::FilePermit,
+        pieces::{BadPiece, PieceDigests, PieceVerifier},
+    },
+    upstream::{AnswerExtent, OriginAnswer, OriginBody, PackageRequest, SiblingError},
+};
+
+/// The nodes to ask for a task's files, as far as they are of use.
+#[derive(Debug, Default)]
+pub(super) struct FileParents(Mutex<Vec<Sibling>>);
+
+impl FileParents {
+    fn lock(&self) -> MutexGuard<'_, Vec<Sibling>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, parents: Vec<Sibling>) {
+        *self.lock() = parents;
+    }
+
+    /// Asks a node for nothing more of this task.
+    fn leave(&self, node_id: &str) {
+        self.lock().retain(|parent| parent.node_id != node_id);
+    }
+
+    /// Leaves all: one of them has sent wrong bytes, and nobody knows which.
+    pub(super) fn leave_all(&self) {
+        self.lock().clear();
+    }
+}
+
+/// A file's bytes on their way.
+struct FileDownload {
+    body: OriginBody,
+    /// None: from the main server.
+    parent: Option<Sibling>,
+}
+
+/// A file, and its number in the task.
+#[derive(Clone, Copy)]
+pub(super) struct NumberedFile<'a> {
+    pub(super) file: &'a TaskFile,
+    pub(super) number: usize,
+    pub(super) key: &'a ObjectKey,
+}
+
+impl TaskPull<'_> {
+    /// Receives the rest of a file, of which `first` bytes are here.
+    pub(super) async fn receive_rest(
+        &self,
+        file: NumberedFile<'_>,
+        first: u64,
+        permit: &FilePermit,
+    ) -> Result<(), FilePullError> {
+        let FileDownload { mut body, parent } = self.open(file, first).await?;
+        let length = file.file.size - first;
+        let Some(parent) = parent else {
+            let write = |bytes: &[u8]| self.write(bytes, false);
+            return self.receive(&mut body, permit, length, write).await;
+        };
+        let error = match self.receive_checked(file, first, &mut body, permit).await {
+            Ok(()) => return Ok(()),
+            Err(error @ (FilePullError::Preempted | FilePullError::Store(_))) => return Err(error),
+            Err(error) => error,
+        };
+        info!(
+            "file {} of task {}: no longer from node {}: {error}",
+            file.file.name, self.task.id, parent.node_id
+        );
+        self.fetch.note_parent_loss(loss_of(&error));
+        self.parents.leave(&parent.node_id);
+        Err(FilePullError::ParentLost)
+    }
+
+    /// Receives what another node sends, and compares each piece with the main server's
+    /// digest of it.
+    async fn receive_checked(
+        &self,
+        file: NumberedFile<'_>,
+        first: u64,
+        body: &mut OriginBody,
+        permit: &FilePermit,
+    ) -> Result<(), FilePullError> {
+        let expected = PieceDigests::default();
+        let (mut pieces, mut at) = (PieceVerifier::new(expected.clone()), first);
+        let write = |bytes: &[u8]| {
+            self.write(bytes, true)?;
+            self.fetch.note_relayed(bytes.len());
+            let checked = pieces.update(at, bytes);
+            at += bytes.len() as u64;
+            checked.map_err(|bad| self.take_back(bad))
+        };
+        {
+            let receiving = self.receive(body, permit, file.file.size - first, write);
+            let digests = async {
+                self.get_pieces(file, &expected).await;
+                Ok(())
+            };
+            tokio::try_join!(receiving, digests)?;
+        }
+        pieces.finish(file.file.size).map_err(|bad| self.take_back(bad))
+    }
+
+    fn write(&self, bytes: &[u8], is_relayed: bool) -> Result<(), FilePullError> {
+        self.progress.note_part(self.partial.write(bytes, is_relayed)?);
+        Ok(())
+    }
+
+    fn take_back(&self, bad: BadPiece) -> FilePullError {
+        match self.partial.take_back(bad.start, self.fetch) {
+            Ok(()) => {
+                self.progress.note_part(bad.start);
+                FilePullError::BadPiece { at: bad.start }
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Without them, the digest of the whole decides.
+    async fn get_pieces(&self, file: NumberedFile<'_>, expected: &PieceDigests) {
+        if file.file.size <= PIECE_BYTES {
+            return;
+        }
+        let place = (&self.task.id, file.number);
+        let asked = self.upstream.task_file_pieces(self.node_id, place, self.request_limit);
+        match asked.await {
+            Ok(digests) if digests.len() as u64 == file.file.size.div_ceil(PIECE_BYTES) => {
+                let _ = expected.set(digests);
+            }
+            Ok(_) => debug!("the digests of {}'s pieces are too few or too many", file.file.name),
+            Err(error) => debug!("no digests of {}'s pieces: {error}", file.file.name),
+        }
+    }
+
+    async fn open(
+        &self,
+        file: NumberedFile<'_>,
+        first: u64,
+    ) -> Result<FileDownload, FilePullError> {
+        let parents = match file.file.size > MAX_BUNDLED_BYTES {
+            true => self.parents.lock().clone(),
+            false => Vec::new(),
+        };
+        for parent in parents {
+            match self.open_at(&parent, file, first).await {
+                Ok(body) => return Ok(FileDownload { body, parent: Some(parent) }),
+                // It may have this file later, or the next one.
+                Err(error @ (SiblingError::NotReady(_) | SiblingError::Refused(_))) => {
+                    debug!("{} not from node {}: {error}", file.file.name, parent.node_id);
+                }
+                Err(error) => {
+                    info!("task {}: not from node {}: {error}", self.task.id, parent.node_id);
+                    self.fetch.note_parent_loss(error.into());
+                    self.parents.leave(&parent.node_id);
+                }
+            }
+        }
+        let body = self.open_at_main_server(file, first).await?;
+        Ok(FileDownload { body, parent: None })
+    }
+
+    async fn open_at(
+        &self,
+        parent: &Sibling,
+        file: NumberedFile<'_>,
+        first: u64,
+    ) -> Result<OriginBody, SiblingError> {
+        let version = (file.file.sha256, file.file.size);
+        let mut session = self.fetch.file_session(parent, file.key, version).await?;
+        let (_, OriginAnswer { body, .. }) = session.get(first).await?;
+        Ok(body)
+    }
+
+    async fn open_at_main_server(
+        &self,
+        NumberedFile { file, number, .. }: NumberedFile<'_>,
+        first: u64,
+    ) -> Result<OriginBody, FilePullError> {
+        let etag = format!("\"{}\"", file.sha256);
+        let wanted = match first {
+            0 => PackageRequest::Whole,
+            first => PackageRequest::Rest { first, total: Some(file.size), etag: &etag },
+        };
+        let asked = self.upstream.task_file(self.node_id, (&self.task.id, number), wanted);
+        let OriginAnswer { extent, body, .. } = asked.await?;
+        match (extent, first) {
+            (AnswerExtent::Whole { .. }, 0) | (AnswerExtent::Rest, 1..) => Ok(body),
+            (AnswerExtent::Unusable(reason), _) => Err(FilePullError::Unusable(reason)),
+            _ => {
+                // Of another version, or from the beginning.
+                self.partial.clear(self.fetch);
+                Err(FilePullError::Unusable("it is not the rest".to_owned()))
+            }
+        }
+    }
+
+    /// True if other nodes may be at fault for bytes that are not the file's; they are asked
+    /// for nothing more of this task.
+    pub(super) fn blames_parents(&self, error: &StoreError, is_relayed: bool) -> bool {
+        let is_to_blame = is_relayed && matches!(error, StoreError::Bad(_));
+        if is_to_blame {
+            info!("task {}: what came from other nodes is wrong: {error}", self.task.id);
+            self.fetch.note_parent_loss(ParentLoss::Damaged);
+            self.parents.leave_all();
+        }
+        is_to_blame
+    }
+}
+
+fn loss_of(error: &FilePullError) -> ParentLoss {
+    match error {
+        FilePullError::BadPiece { .. } | FilePullError::Unusable(_) => ParentLoss::Damaged,
+        FilePullError::Stalled => ParentLoss::Stalled,
+        FilePullError::Broken(_)
+        | FilePullError::Upstream(_)
+        | FilePullError::Store(_)
+        | FilePullError::Preempted
+        | FilePullError::ParentLost => ParentLoss::Unreachable,
+    }
+}
