@@ -40,6 +40,9 @@ pub struct CastArgs {
     /// The most virtual nodes: names to which casts go as to nodes.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = units::virtual_nodes)]
     pub virtual_nodes: u64,
+    /// Take no casts from nodes, whatever their operators allow.
+    #[arg(long)]
+    pub no_casts_from_nodes: bool,
 }
 
 impl CastArgs {
@@ -56,6 +59,7 @@ impl CastArgs {
             max_subscribers: self.casts_subscribers,
             max_groups: self.casts_groups,
             max_virtual_nodes: self.virtual_nodes,
+            from_nodes: !self.no_casts_from_nodes,
         }
     }
 }

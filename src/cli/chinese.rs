@@ -188,6 +188,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master", "casts_subscribers", "最多同时有多少个程序在主控服务器上订阅消息"),
     ("master", "casts_groups", "最多有多少个节点分组"),
     ("master", "virtual_nodes", "最多有多少个虚拟节点：消息可以像发给节点一样发给它们"),
+    ("master", "no_casts_from_nodes", "不接受节点发送的消息，无论节点的管理员是否允许"),
     (
         "master",
         "dispatch_root",

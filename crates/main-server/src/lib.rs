@@ -23,6 +23,7 @@ mod error;
 mod gofd;
 mod large_bodies;
 mod node_status;
+mod options;
 mod packages;
 mod refusal;
 mod repository;
@@ -50,12 +51,11 @@ use edge_mirror_base::{
 use edge_mirror_http::{
     access::{self, AccessControl, Vault},
     listen::{self, Handlers, HttpsRedirect, Listener, redirect},
-    tls::{CertificateFiles, LiveServerConfig},
+    tls::LiveServerConfig,
 };
 use edge_mirror_settings::{authority, scheme};
 use edge_mirror_store::Store;
 use futures_util::future::OptionFuture;
-use reqwest::Url;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -65,6 +65,7 @@ pub use castray::CastRayOptions;
 pub use error::{MasterError, StateError, UnusablePackages};
 use gofd::BoundGofd;
 use packages::{BlobError, BlobStore, is_copy_current};
+pub use options::{MasterOptions, PackageStoreOptions};
 pub use packages::{PackagesLocation, S3Environment};
 use repository::{OpenedRepository, StateRepository};
 pub use repository::{StateLocation, UnusableLocation, back_up, move_state, restore};
@@ -84,63 +85,6 @@ use workers::{certificates::CertificateFollower, probe::Prober};
 
 /// Longest wait at the end for a database that may be away.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Debug)]
-pub struct MasterOptions {
-    /// Folder of packages, and of all else where nothing else is said.
-    pub data: PathBuf,
-    pub state: StateLocation,
-    pub packages: Option<PackageStoreOptions>,
-    pub listen: SocketAddr,
-    /// Longest delay of a start's announcement, for nodes to get its package.
-    pub announce_timeout: Duration,
-    pub live: LiveOptions,
-    /// Bytes of packages per second to all who download; 0: no limit.
-    pub upload_limit: u64,
-    /// HTTPS, and the certificate for it.
-    pub tls: Option<CertificateFiles>,
-    /// Plain HTTP on this port is redirected to HTTPS.
-    pub redirect_port: Option<u16>,
-    /// Told of each change of the number of nodes that the load wants.
-    pub demand_webhook: Option<Url>,
-    /// Bounds of casts.
-    pub casts: CastLimits,
-    pub dispatch: DispatchOptions,
-    /// A listener for CastRay's clients.
-    pub castray: Option<CastRayOptions>,
-    /// The face for GoFD's clients and agents.
-    pub gofd: Option<GofdOptions>,
-}
-
-impl Default for MasterOptions {
-    fn default() -> Self {
-        Self {
-            data: PathBuf::from("master-data"),
-            state: StateLocation::default(),
-            packages: None,
-            listen: SocketAddr::new(listen::host(None), 8000),
-            announce_timeout: Duration::from_secs(30),
-            live: LiveOptions::default(),
-            upload_limit: 0,
-            tls: None,
-            redirect_port: None,
-            demand_webhook: None,
-            casts: CastLimits::default(),
-            dispatch: DispatchOptions::default(),
-            castray: None,
-            gofd: None,
-        }
-    }
-}
-
-/// A store of packages that several main servers share; the data folder then has copies.
-#[derive(Clone, Debug)]
-pub struct PackageStoreOptions {
-    pub location: PackagesLocation,
-    pub environment: S3Environment,
-    /// The bound of the copies, in bytes.
-    pub cache_bytes: Option<u64>,
-}
 
 /// A running main server.
 pub struct Master {

@@ -58,6 +58,10 @@ pub(crate) enum RequestError {
     UnknownNode(String),
     #[error("只对已接受的节点开放 / for nodes that were accepted only")]
     NoNode,
+    #[error(
+        "主控服务器不接受节点发送的消息（--no-casts-from-nodes） / this main server takes no casts from nodes (--no-casts-from-nodes)"
+    )]
+    NoCastsFromNodes,
     #[error("节点已达上限 {0} 个 / there are {0} nodes, no more are taken")]
     TooManyNodes(usize),
     #[error(

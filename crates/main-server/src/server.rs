@@ -6,6 +6,7 @@
 //! those of the shared packages, the store's own, `others`, `listening_since`, and never held
 //! across an `.await`. `starts_seen` is taken alone.
 
+mod announcements;
 mod cast_outbox;
 mod cast_subscribers;
 mod casts;
@@ -77,7 +78,6 @@ use crate::{
     repository::StateReader,
     server::{pieces::PieceDigests, sharing::OtherServers},
     state::{
-        announce,
         download_log::DownloadLog,
         fleet::{KnownNodes, NodeClaims},
         groups::NodeGroups,
@@ -188,8 +188,6 @@ pub(crate) struct ServerOptions {
 
 /// Seconds for which a reached limit is a problem.
 const LIMIT_SHOWN_FOR: Duration = Duration::from_secs(300);
-/// Nodes may have died meanwhile.
-const LONGEST_ANNOUNCER_WAIT: Duration = Duration::from_secs(1);
 
 /// Figures of the system and the disk; read by a worker, so that no page waits for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -364,53 +362,6 @@ impl Server {
     pub(crate) fn recent_limit(&self, now: UnixMillis) -> Option<Limit> {
         let (limit, at) = (*self.limited.lock().unwrap_or_else(PoisonError::into_inner))?;
         (now.saturating_since(at) < LIMIT_SHOWN_FOR).then_some(limit)
-    }
-
-    /// The time from which on a start waits for nodes. Where another main server may have
-    /// started the meeting, its clock may be another one: the time when it was seen counts.
-    fn waiting_since(&self, meeting: &Meeting, now: UnixMillis) -> UnixMillis {
-        match self.unshared {
-            None => meeting.started_at.unwrap_or(now),
-            Some(_) => {
-                let mut seen = self.starts_seen.lock().unwrap_or_else(PoisonError::into_inner);
-                *seen.entry(meeting.id.clone()).or_insert(now)
-            }
-        }
-    }
-
-    fn is_due(&self, meeting: &Meeting, now: UnixMillis) -> bool {
-        let waited = now.checked_since(self.waiting_since(meeting, now));
-        // Without a package there is nothing that nodes could get first.
-        let Some(current) = package_of(meeting, &self.store) else { return true };
-        let registry = self.registry();
-        let nodes = registry.readiness(&meeting.id, current.sha256, now);
-        let others = self.is_awaiting_nodes(&registry, now).then_some(false);
-        announce::is_due(waited, self.announce_timeout, nodes.chain(others))
-    }
-
-    /// The started meetings of which clients can be told now.
-    pub(crate) fn due_announcements(&self, table: &MeetingTable) -> Vec<PackageId> {
-        let now = self.clock.now();
-        let leads = *self.leads.borrow();
-        if !leads {
-            return Vec::new();
-        }
-        let waiting = table.meetings.iter().filter(|meeting| meeting.unannounced);
-        let due = waiting.filter(|meeting| self.is_due(meeting, now));
-        due.map(|meeting| meeting.id.clone()).collect()
-    }
-
-    /// The time until an announcement may be due; None while nothing waits for it.
-    pub(crate) fn next_announcement(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        let book = self.book();
-        let waiting = book.meetings.iter().filter(|meeting| meeting.unannounced);
-        let left = waiting.map(|meeting| {
-            let ends = self.waiting_since(meeting, now) + self.announce_timeout;
-            ends.saturating_since(now)
-        });
-        let wait = left.min()?;
-        Some(wait.clamp(Duration::from_millis(1), LONGEST_ANNOUNCER_WAIT))
     }
 
     /// Verifies packages that lie in place unverified: after a kill between

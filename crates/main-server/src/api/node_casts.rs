@@ -114,6 +114,9 @@ pub(crate) async fn send(
 ) -> Result<Response, RequestError> {
     let (parts, body) = request.into_parts();
     let node_id = addressed_node(&server, &parts).await?;
+    if !server.casts.limits.from_nodes {
+        return Err(RequestError::NoCastsFromNodes);
+    }
     let address = server.access.caller(&parts).address;
     let by = AuditedOperator { address, how: AuditedLogin::Node };
     let request = Request::from_parts(parts, body);

@@ -52,6 +52,8 @@ pub struct CastLimits {
     pub max_groups: u64,
     /// Virtual nodes.
     pub max_virtual_nodes: u64,
+    /// Nodes may send casts, too, where their operators allow it.
+    pub from_nodes: bool,
 }
 
 impl Default for CastLimits {
@@ -68,6 +70,7 @@ impl Default for CastLimits {
             max_subscribers: 1000,
             max_groups: 500,
             max_virtual_nodes: 10_000,
+            from_nodes: true,
         }
     }
 }

@@ -276,3 +276,12 @@ async fn only_accepted_nodes_send_casts_and_groups_and_subscribers_are_bounded()
     assert_eq!(t.get("/api/v1/casts/stream").await.status(), 503);
     drop(follower);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_node_sends_casts_where_the_main_server_takes_none() {
+    let t = TestMaster::with_casts(CastLimits { from_nodes: false, ..CastLimits::default() }).await;
+    let request = t.request(Method::POST, "/api/v1/nodes/casts").json(&cast(json!({})));
+    let (status, answer) = both(request.header("edge-mirror-node", "a")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(answer["detail"].as_str().unwrap().contains("--no-casts-from-nodes"), "{answer}");
+}
