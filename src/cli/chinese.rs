@@ -197,7 +197,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     (
         "master",
         "dispatch_urls",
-        "管理员可以发送这些网址之下的文件，例如 https://files.example/firmware/；重定向到别处会被拒绝。默认不从任何网址取文件",
+        "管理员可以发送这些网址之下的文件，可以写多次，或用逗号分隔；重定向到别处会被拒绝。默认不从任何网址取文件",
     ),
     ("master", "dispatch_limit", "每秒向所有节点合计发送多少字节的文件，例如 20MB/s；默认不限"),
     ("master", "dispatch_max_active", "同时向节点发送多少个任务；其余的排队，紧急的在前"),

@@ -15,9 +15,9 @@ pub struct DispatchArgs {
     /// upload. Links in it are not followed. By default files have to be uploaded.
     #[arg(long, value_name = "FOLDER")]
     pub dispatch_root: Option<PathBuf>,
-    /// URLs below which operators can name files to send, such as
-    /// https://files.example/firmware/. Redirects to other places are refused. By
-    /// default no URL is fetched.
+    /// URLs below which operators can name files to send; can be repeated, or a
+    /// list with commas. Redirects to other places are refused. By default no URL is
+    /// fetched.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = server::address)]
     pub dispatch_urls: Vec<Url>,
     /// How many tasks keep nodes busy at a time; the others wait, the most urgent
