@@ -7,7 +7,7 @@ use edge_mirror_main_server::DispatchOptions;
 
 use reqwest::Url;
 
-use super::{AuthorityArgs, LoginArgs, ServerUrl, destination::Destination, server, units};
+use super::{AuthorityArgs, LoginArgs, ServerUrl, destination::Destination, units};
 
 #[derive(Clone, Debug, Args)]
 pub struct DispatchArgs {
@@ -18,7 +18,7 @@ pub struct DispatchArgs {
     /// URLs below which operators can name files to send; can be repeated, or a
     /// list with commas. Redirects to other places are refused. By default no URL is
     /// fetched.
-    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = server::address)]
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = allowed_url)]
     pub dispatch_urls: Vec<Url>,
     /// How many tasks keep nodes busy at a time; the others wait, the most urgent
     /// at the front.
@@ -28,6 +28,24 @@ pub struct DispatchArgs {
     /// there is no limit.
     #[arg(long, value_name = "RATE", value_parser = units::rate)]
     pub dispatch_limit: Option<u64>,
+}
+
+/// Parses a URL below which files may lie.
+fn allowed_url(text: &str) -> Result<Url, String> {
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
+    Url::parse(text).ok().filter(is_plain).ok_or_else(|| {
+        units::told(
+            "请填写完整的网址，例如 https://files.example/firmware/，不含 ?、# 和用户名",
+            "a whole URL is needed, such as https://files.example/firmware/, without ?, # and a user name",
+        )
+    })
 }
 
 impl DispatchArgs {

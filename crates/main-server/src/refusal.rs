@@ -62,6 +62,10 @@ pub(crate) enum RequestError {
         "主控服务器不接受节点发送的消息（--no-casts-from-nodes） / this main server takes no casts from nodes (--no-casts-from-nodes)"
     )]
     NoCastsFromNodes,
+    #[error(
+        "任何机器都可以成为节点（--nodes open），因此只接受带有节点密钥的消息 / anybody may be a node (--nodes open), so only nodes that send a node key can send casts"
+    )]
+    NoCastsFromStrangers,
     #[error("节点已达上限 {0} 个 / there are {0} nodes, no more are taken")]
     TooManyNodes(usize),
     #[error(

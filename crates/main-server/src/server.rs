@@ -123,7 +123,7 @@ pub(crate) struct Server {
     /// The key by which this main server's nodes know each other. A new one with each
     /// start, which nodes get with the next answer.
     pub relay_key: RelayKey,
-    pieces: PieceDigests,
+    pieces: Arc<PieceDigests>,
     /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
     pub(crate) large_bodies: LargeBodies,
@@ -240,7 +240,7 @@ impl Server {
             status: watch::Sender::new(Arc::new(NodeStatus::of(&state.meetings, &store))),
             relay: watch::Sender::default(),
             relay_key,
-            pieces: PieceDigests::default(),
+            pieces: Arc::default(),
             waiting: Semaphore::new(MAX_WAITING),
             large_bodies: LargeBodies::default(),
             store,

@@ -19,7 +19,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::status::{accepted_node, preferred_wait};
+use super::{
+    node_key,
+    status::{accepted_node, preferred_wait},
+};
 use crate::{
     api::{
         casts::keep,
@@ -31,6 +34,7 @@ use crate::{
     state::{
         audit::{AuditedLogin, AuditedOperator},
         casts::{CastOrigin, CastSelection},
+        fleet::NodePolicy,
     },
 };
 
@@ -116,6 +120,12 @@ pub(crate) async fn send(
     let node_id = addressed_node(&server, &parts).await?;
     if !server.casts.limits.from_nodes {
         return Err(RequestError::NoCastsFromNodes);
+    }
+    let key = node_key::check_key(&server, &parts.headers).await;
+    // Where anybody is a node, anybody could send to all.
+    let is_proven = node_key::caller(&server, &parts, key).is_proven;
+    if server.node_policy() == NodePolicy::Open && !is_proven {
+        return Err(RequestError::NoCastsFromStrangers);
     }
     let address = server.access.caller(&parts).address;
     let by = AuditedOperator { address, how: AuditedLogin::Node };

@@ -45,6 +45,8 @@ const MAX_REPORT_BYTES: usize = 4 << 20;
 /// Bytes that are read from the disk at a time, and so are in memory: a file, or several
 /// smaller ones.
 const READ_BYTES: u64 = MAX_BUNDLED_BYTES;
+/// Bytes of small files that are sent at a time.
+const SLICE_BYTES: usize = 16 << 10;
 
 /// The accepted node that a request names, if it comes from there.
 pub(crate) struct AcceptedNode(String);
@@ -143,15 +145,16 @@ pub(crate) async fn bundle(
     let length: u64 = bundled.iter().map(|file| file.size).sum();
     let groups = read_groups(bundled);
     let reading = server.clone();
-    let bytes = stream::iter(groups).then(move |group| {
-        let server = reading.clone();
+    let read = stream::iter(groups).then(move |group| read_group(reading.clone(), group));
+    let slices = read.flat_map(|bytes| stream::iter(slices(bytes)));
+    let paced = slices.and_then(move |bytes| {
+        let server = server.clone();
         async move {
-            let bytes = read_group(server.clone(), group).await?;
             server.dispatch.traffic.throttle(bytes.len()).await;
-            Ok::<_, io::Error>(bytes)
+            Ok(bytes)
         }
     });
-    let bytes = bytes.inspect_ok(move |_| {
+    let bytes = paced.inspect_ok(move |_| {
         let _held = &permit;
     });
     let headers = [
@@ -160,6 +163,17 @@ pub(crate) async fn bundle(
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     Ok((headers, Body::from_stream(bytes)).into_response())
+}
+
+/// Divides bytes into what is sent at a time: within a low limit, something has to come now
+/// and then.
+fn slices(bytes: io::Result<Bytes>) -> Vec<io::Result<Bytes>> {
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => return vec![Err(error)],
+    };
+    let starts = (0..bytes.len()).step_by(SLICE_BYTES);
+    starts.map(|at| Ok(bytes.slice(at..bytes.len().min(at + SLICE_BYTES)))).collect()
 }
 
 /// Divides files into those that are read together.

@@ -46,7 +46,9 @@ impl RequestError {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NoNode | Self::NoCastsFromNodes => StatusCode::FORBIDDEN,
+            Self::NoNode | Self::NoCastsFromNodes | Self::NoCastsFromStrangers => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // The contract's answer for a meeting whose package is missing.
             Self::NoPackage | Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -139,12 +139,17 @@ impl Server {
         request: DispatchRequest,
         by: &Operator,
     ) -> Result<Arc<DispatchTask>, RequestError> {
+        let resolve = || {
+            let audience = self.resolve_nodes(&request.to);
+            audience.map_err(|error| RequestError::Invalid(error.to_string()))
+        };
+        request.deadline(UnixMillis::now()).map_err(RequestError::Invalid)?;
+        resolve()?;
+        let files = self.ingest(&request.files).await?;
+        // Large files take a while: time and nodes are those of now.
         let now = UnixMillis::now();
         let deadline = request.deadline(now).map_err(RequestError::Invalid)?;
-        let audience = self
-            .resolve_nodes(&request.to)
-            .map_err(|error| RequestError::Invalid(error.to_string()))?;
-        let files = self.ingest(&request.files).await?;
+        let audience = resolve()?;
         let new = request
             .into_task(fresh_id(now), files, audience, by.into(), (now, deadline))
             .map_err(RequestError::Invalid)?;

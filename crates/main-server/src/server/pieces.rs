@@ -5,12 +5,13 @@ use std::{
     collections::VecDeque,
     io,
     os::unix::fs::FileExt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::body::Bytes;
 use edge_mirror_base::tasks;
 use edge_mirror_protocol::{
+    object::ObjectKey,
     package::{PackageId, Sha256},
     relay::PIECE_BYTES,
 };
@@ -30,7 +31,9 @@ const MAX_BYTES: usize = 8 << 20;
 pub(crate) struct PieceDigests {
     cache: Mutex<DigestCache>,
     /// One package is read at a time: anybody may ask, and each is read once.
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
+    /// The same of files, which can be large: packages don't wait for them.
+    file_turn: Arc<Semaphore>,
 }
 
 /// By the package's own digest, the last used one first.
@@ -39,7 +42,8 @@ struct DigestCache(VecDeque<(Sha256, Bytes)>);
 
 impl Default for PieceDigests {
     fn default() -> Self {
-        Self { cache: Mutex::default(), turn: Semaphore::new(1) }
+        let turn = || Arc::new(Semaphore::new(1));
+        Self { cache: Mutex::default(), turn: turn(), file_turn: turn() }
     }
 }
 
@@ -118,17 +122,26 @@ impl Server {
         if let Some(known) = self.pieces.cache().get(sha256) {
             return Ok(known);
         }
+        let turn = match stored.manifest.key {
+            ObjectKey::Package(_) => &self.pieces.turn,
+            ObjectKey::File(_) => &self.pieces.file_turn,
+        };
         // Never closed.
-        let _turn = self.pieces.turn.acquire().await.ok();
+        let turn = turn.clone().acquire_owned().await.ok();
         if let Some(known) = self.pieces.cache().get(sha256) {
             return Ok(known);
         }
-        let digests = tasks::blocking(move || digest_pieces(&opened, size)).await;
-        let digests = digests.map_err(|cause| {
+        // Whoever asked may leave before a large one is read: the next one finds its digests.
+        let pieces = self.pieces.clone();
+        let digests = tasks::blocking(move || {
+            let _turn = turn;
+            let digests = digest_pieces(&opened, size)?;
+            pieces.cache().insert(sha256, digests.clone());
+            Ok::<_, io::Error>(digests)
+        });
+        digests.await.map_err(|cause| {
             RequestError::Storage(format!("cannot read {}: {cause}", stored.manifest.key))
-        })?;
-        self.pieces.cache().insert(sha256, digests.clone());
-        Ok(digests)
+        })
     }
 
     /// Reads the packages that nodes are about to pass on, so that nobody waits for it.

@@ -24,7 +24,7 @@ pub(crate) use task::{
     AbsentNodes, DispatchPriority, DispatchTask, FileAccess, FileRemoval, FileRetention,
     NodeOutcome, NodeResult, TaskPhase,
 };
-pub(crate) use tree::DeliveryTree;
+pub(crate) use tree::{DeliveryNode, DeliveryTree};
 
 /// Tasks that are kept, finished ones among them: the oldest of those make room.
 pub(crate) const MAX_TASKS: usize = 500;

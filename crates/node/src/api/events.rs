@@ -69,6 +69,7 @@ pub(super) async fn events(State(app): State<AppState>, request: Request) -> Res
             arrivals
         },
         casts: app.casts.clone(),
+        last_seen: None,
     };
     app.access.stream(request, sources, events).await
 }
@@ -86,6 +87,8 @@ struct NodeEvents {
     port: watch::Receiver<u16>,
     casts: Arc<CastHistory>,
     arrivals: watch::Receiver<u64>,
+    /// The number of the last cast that was looked at; None: all are.
+    last_seen: Option<u64>,
 }
 
 impl ExtraEvents for NodeEvents {
@@ -102,11 +105,16 @@ impl ExtraEvents for NodeEvents {
                 Ok(()) = self.settings.changed(), if self.operator => {
                     self.revision += 1;
                     // Another topic may be shown now.
+                    self.last_seen = None;
                     self.arrivals.mark_changed();
                     return (feed::event("config", &json!({"revision": self.revision})), false);
                 }
                 Ok(()) = self.arrivals.changed(), if self.operator => {
                     let topic = self.settings.borrow().casts.show_on_panel.clone();
+                    let before = self.last_seen.replace(self.casts.last());
+                    if before.is_some_and(|before| !self.casts.has_after(before, &topic)) {
+                        continue;
+                    }
                     let notices = PanelNotices::of_topic(&self.casts, &topic, UnixMillis::now());
                     return (feed::event("notices", &notices), false);
                 }

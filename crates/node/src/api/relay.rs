@@ -146,7 +146,9 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let copy = match wait {
         Some(_) => Ok(SiblingCopy::NotYet),
         None => {
-            let (wait, is_urgent) = (FIRST_BYTES_WAIT, is_urgent(lines(query.headers, PRIORITY)));
+            let may_send = schedule::limit(&state.fetch, &config, query.key) != ScheduledLimit::Off;
+            let wait = if may_send { FIRST_BYTES_WAIT } else { Duration::ZERO };
+            let is_urgent = is_urgent(lines(query.headers, PRIORITY));
             copy(state, query.key, &request.version, wait, is_urgent).await
         }
     };
@@ -213,8 +215,12 @@ fn respond(
     copy: SiblingCopy,
 ) -> Result<Response<Body>, RelayRefusal> {
     let permit = || -> Result<DownloadPermit, RelayRefusal> {
+        // Files leave half of the places to packages, which tablets wait for.
+        let most = u64::from(config.relay.max_children.div_ceil(2));
+        let is_file = matches!(query.key, ObjectKey::File(_));
         match config.relay.max_children {
             0 => Err(RelayRefusal::Busy),
+            _ if is_file && state.relay_traffic.under_way() >= most => Err(RelayRefusal::Busy),
             _ => state.relay_traffic.try_acquire(|| None).map_err(|_| RelayRefusal::Busy),
         }
     };

@@ -281,6 +281,13 @@ impl CastHistory {
         self.arrivals.subscribe()
     }
 
+    /// True if a cast of a topic came after a number.
+    pub(crate) fn has_after(&self, number: u64, topic: &str) -> bool {
+        let kept = self.kept();
+        let mut newer = kept.casts.iter().rev().take_while(|cast| cast.n > number);
+        newer.any(|cast| cast.cast.topic == topic)
+    }
+
     /// The newest casts of a topic that have not expired, the newest first.
     pub(crate) fn newest(&self, topic: &str, now: UnixMillis, limit: usize) -> Vec<Arc<NodeCast>> {
         let kept = self.kept();

@@ -44,13 +44,13 @@ impl FilePullError {
             Self::Unusable(_) => "收到的内容不是这个文件",
             Self::Store(StoreError::NoRoom(_)) => "空间不足",
             Self::Store(StoreError::Bad(_)) => "收到的文件已损坏",
-            Self::Store(StoreError::Io { .. } | StoreError::InUse(_) | StoreError::Unwanted) => {
-                "磁盘读写出错"
-            }
+            Self::Store(StoreError::Io { .. }) => "磁盘读写出错",
+            Self::Store(StoreError::InUse(_) | StoreError::Unwanted) => "暂时无法保存",
             Self::Preempted => "等待会议包",
             Self::BadPiece { .. } | Self::ParentLost => "另一个节点发送的内容有误或中断",
         };
-        format!("{chinese} / {self}")
+        // The technical part in both: on a phone, only one language is shown.
+        format!("{chinese}：{self} / {self}")
     }
 
     /// True if the main server has the task, but not this file.

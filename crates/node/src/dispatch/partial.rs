@@ -6,7 +6,11 @@ use edge_mirror_base::tasks;
 use edge_mirror_protocol::{object::ObjectKey, package::Sha256};
 use edge_mirror_store::{PendingPackage, StoreError, growing::PartialWriter};
 
-use crate::fetch::Fetch;
+use super::error::FilePullError;
+use crate::fetch::{
+    Fetch,
+    pieces::{BadPiece, PieceDigests, PieceVerifier},
+};
 
 /// The file of which a part is here. It outlasts a pull that is given up for a more urgent
 /// task, or broken off.
@@ -23,11 +27,17 @@ pub(super) struct ReceivedFile {
     pub(super) writer: Option<PartialWriter>,
     /// Some of it came from other nodes.
     pub(super) is_relayed: bool,
+    /// The main server's digests of its pieces.
+    expected: PieceDigests,
+    /// From the first byte of another node on: a piece may be of several sources.
+    pieces: Option<PieceVerifier>,
 }
 
 impl ReceivedFile {
     pub(super) fn new(key: ObjectKey, sha256: Sha256, size: u64, pending: PendingPackage) -> Self {
-        Self { key, sha256, size, pending, writer: None, is_relayed: false }
+        let (writer, is_relayed) = (None, false);
+        let (expected, pieces) = (PieceDigests::default(), None);
+        Self { key, sha256, size, pending, writer, is_relayed, expected, pieces }
     }
 
     /// Lets other nodes follow it from now on; those that followed what was there before are
@@ -40,6 +50,28 @@ impl ReceivedFile {
             fetch.share_file(&self.key, writer);
         }
     }
+
+    /// Writes what comes next. Blocks.
+    fn write(&mut self, bytes: &[u8], is_relayed: bool) -> Result<u64, FilePullError> {
+        let at = self.pending.received_bytes();
+        self.pending.write(bytes)?;
+        self.is_relayed |= is_relayed;
+        if self.is_relayed && self.pieces.is_none() {
+            self.pieces = Some(PieceVerifier::new(self.expected.clone()));
+        }
+        // What came before a bad piece is good.
+        let checked = self.pieces.as_mut().map_or(Ok(()), |pieces| pieces.update(at, bytes));
+        checked.map_err(bad_piece)?;
+        let received_bytes = self.pending.received_bytes();
+        if let Some(writer) = &self.writer {
+            writer.set_written(received_bytes);
+        }
+        Ok(received_bytes)
+    }
+}
+
+fn bad_piece(BadPiece { start }: BadPiece) -> FilePullError {
+    FilePullError::BadPiece { at: start }
 }
 
 impl PartialTaskFile {
@@ -61,6 +93,11 @@ impl PartialTaskFile {
         Some(part.pending.received_bytes())
     }
 
+    /// The place of the digests of the pieces, to be set once they are known.
+    pub(super) fn expected(&self) -> PieceDigests {
+        self.lock().as_ref().map(|part| part.expected.clone()).unwrap_or_default()
+    }
+
     pub(super) fn begin(&self, mut part: ReceivedFile, fetch: &Fetch) {
         let before = self.lock().take();
         tasks::block_in_place(|| {
@@ -71,22 +108,26 @@ impl PartialTaskFile {
     }
 
     /// Returns how many bytes are here then.
-    pub(super) fn write(&self, bytes: &[u8], is_relayed: bool) -> Result<u64, StoreError> {
+    pub(super) fn write(&self, bytes: &[u8], is_relayed: bool) -> Result<u64, FilePullError> {
         let mut slot = self.lock();
         let part = slot.as_mut().ok_or(StoreError::Unwanted)?;
-        tasks::block_in_place(|| part.pending.write(bytes))?;
-        part.is_relayed |= is_relayed;
-        let received_bytes = part.pending.received_bytes();
-        if let Some(writer) = &part.writer {
-            writer.set_written(received_bytes);
-        }
-        Ok(received_bytes)
+        tasks::block_in_place(|| part.write(bytes, is_relayed))
+    }
+
+    /// Checks the last pieces, once all bytes are here.
+    pub(super) fn check_end(&self) -> Result<(), FilePullError> {
+        let mut slot = self.lock();
+        let part = slot.as_mut().ok_or(StoreError::Unwanted)?;
+        let size = part.size;
+        let checked = part.pieces.as_mut().map_or(Ok(()), |pieces| pieces.finish(size));
+        checked.map_err(bad_piece)
     }
 
     /// Takes back the bytes from `start` on.
     pub(super) fn take_back(&self, start: u64, fetch: &Fetch) -> Result<(), StoreError> {
         let mut slot = self.lock();
         let part = slot.as_mut().ok_or(StoreError::Unwanted)?;
+        part.pieces = None;
         tasks::block_in_place(|| {
             part.pending.take_back(start)?;
             part.share(fetch);

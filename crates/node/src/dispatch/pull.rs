@@ -4,7 +4,7 @@ use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use edge_mirror_base::{backoff::backoff, pacer::Pacer, tasks};
 use edge_mirror_protocol::{
-    dispatch::{FailedFile, NodeFiles, NodeTask, TaskFile},
+    dispatch::{FailedFile, MAX_BUNDLE_BYTES, NodeFiles, NodeTask, TaskFile},
     object::{FileKey, ObjectKey, Retention, Verification},
 };
 use edge_mirror_store::{PendingPackage, Provenance, Store, StoreError, VerifiedObject};
@@ -30,8 +30,12 @@ const DAMAGE_TRIES: u32 = 3;
 const REST_TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Bytes gathered for one write.
+/// Bytes gathered for one write, at most and at least.
 const BATCH_BYTES: usize = 256 << 10;
+const LEAST_BATCH_BYTES: usize = 4 << 10;
+/// Seconds that a limited task takes for one answer with small files, so that others have
+/// their turn.
+const LONGEST_BUNDLE_S: u64 = 5;
 /// A larger file becomes durable while it comes.
 const LARGE_BYTES: u64 = 4 << 20;
 
@@ -87,7 +91,9 @@ impl TaskPull<'_> {
     /// is away.
     pub(super) async fn run(&self) -> TaskEnd {
         let Some(files) = self.file_list().await else { return TaskEnd::Gone };
-        self.parents.set(files.parents);
+        if !files.parents.is_empty() && self.fetch.may_relay().await {
+            self.parents.set(files.parents);
+        }
         let files = Arc::new(files.files);
         let mut waiting = None;
         for unit in self.missing(&files) {
@@ -127,7 +133,9 @@ impl TaskPull<'_> {
         let (count, bytes) =
             here.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.size));
         self.progress.begin(count, bytes);
-        units(files, is_missing)
+        let seconds = |rate: u64| rate.saturating_mul(LONGEST_BUNDLE_S);
+        let most = self.task.rate_limit.map_or(MAX_BUNDLE_BYTES, seconds).min(MAX_BUNDLE_BYTES);
+        units(files, most, is_missing)
     }
 
     /// None for a name that no main server of ours sends.
@@ -237,7 +245,10 @@ impl TaskPull<'_> {
             let _turn = turn;
             pending.commit(Verification::Digest, announced, provenance, || true)
         });
-        let stored = match committing.await {
+        let committed = committing.await;
+        // Whoever comes now finds it in the store, or its room is free again.
+        self.fetch.unshare_file();
+        let stored = match committed {
             Ok(stored) => stored,
             Err(error) if self.blames_parents(&error, is_relayed) => {
                 return Err(FilePullError::ParentLost);
@@ -247,9 +258,15 @@ impl TaskPull<'_> {
         if let Some(writer) = writer {
             writer.verified(&stored, None);
         }
-        self.fetch.unshare_file();
         self.progress.note_done(1, file.size);
         Ok(())
+    }
+
+    /// Bytes gathered for one write: of a slow task about a second's, as other nodes wait for
+    /// them.
+    fn batch_bytes(&self) -> usize {
+        let rate = self.task.rate_limit.and_then(|rate| usize::try_from(rate).ok());
+        rate.map_or(BATCH_BYTES, |rate| rate.clamp(LEAST_BATCH_BYTES, BATCH_BYTES))
     }
 
     /// Receives so many bytes, and hands them on in batches.
@@ -262,8 +279,9 @@ impl TaskPull<'_> {
     ) -> Result<(), FilePullError> {
         body.start(self.fetch.file_limits());
         let mut left = length;
+        let batch_bytes = self.batch_bytes();
         let mut batch =
-            Vec::with_capacity(BATCH_BYTES.min(usize::try_from(length).unwrap_or(BATCH_BYTES)));
+            Vec::with_capacity(batch_bytes.min(usize::try_from(length).unwrap_or(batch_bytes)));
         let mut yielding = pin!(self.fetch.wait_to_yield(permit));
         loop {
             let next = tokio::select! {
@@ -290,14 +308,23 @@ impl TaskPull<'_> {
             left = left.checked_sub(chunk.len() as u64).ok_or_else(|| {
                 FilePullError::Unusable("more bytes come than the file has".to_owned())
             })?;
-            let held_up = self.fetch.account(chunk.len()).await;
-            let held_up = held_up + self.pacer.throttle(chunk.len()).await;
-            body.resume_after(held_up);
             batch.extend_from_slice(&chunk);
-            if batch.len() >= BATCH_BYTES {
+            if batch.len() >= batch_bytes {
                 take(&batch)?;
                 batch.clear();
             }
+            let paced = async {
+                self.fetch.account(chunk.len()).await + self.pacer.throttle(chunk.len()).await
+            };
+            let held_up = tokio::select! {
+                biased;
+                () = &mut yielding => {
+                    take(&batch)?;
+                    return Err(FilePullError::Preempted);
+                }
+                held_up = paced => held_up,
+            };
+            body.resume_after(held_up);
         }
         take(&batch)?;
         match left {
@@ -407,7 +434,7 @@ impl TaskPull<'_> {
                 let Some(source) = store.file_path(&key.into()) else { continue };
                 if let Err(error) = drop_folder::place(&source, &folder, &file.name, mode) {
                     let reason = format!(
-                        "无法复制到 dispatch.dropFolder / it could not be copied to dispatch.dropFolder: {error}"
+                        "无法复制到 dispatch.dropFolder：{error} / it could not be copied to dispatch.dropFolder: {error}"
                     );
                     failed.push((number, FailedFile::new(&file.name, reason)));
                 }

@@ -1,7 +1,10 @@
 //! Where a file's bytes come from: the nodes that the main server names, the first of them
 //! first; then the main server itself.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use edge_mirror_protocol::{
     dispatch::{MAX_BUNDLED_BYTES, TaskFile},
@@ -9,34 +12,63 @@ use edge_mirror_protocol::{
     relay::{PIECE_BYTES, Sibling},
 };
 use edge_mirror_store::StoreError;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{error::FilePullError, pull::TaskPull};
 use crate::{
     board::ParentLoss,
-    fetch::{
-        files::FilePermit,
-        pieces::{BadPiece, PieceDigests, PieceVerifier},
-    },
+    fetch::{files::FilePermit, pieces::PieceDigests},
     upstream::{AnswerExtent, OriginAnswer, OriginBody, PackageRequest, SiblingError},
 };
 
+/// A parent without a file is not asked for another one for this time, and longer each time.
+const FIRST_REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// The main server may still be reading a large file for the digests of its pieces.
+const DIGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The nodes to ask for a task's files, as far as they are of use.
 #[derive(Debug, Default)]
-pub(super) struct FileParents(Mutex<Vec<Sibling>>);
+pub(super) struct FileParents(Mutex<Vec<FileParent>>);
+
+#[derive(Clone, Debug)]
+struct FileParent {
+    sibling: Sibling,
+    /// It had nothing to send when it was asked last.
+    rests_until: Option<Instant>,
+    rest: Duration,
+}
 
 impl FileParents {
-    fn lock(&self) -> MutexGuard<'_, Vec<Sibling>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<FileParent>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set(&self, parents: Vec<Sibling>) {
-        *self.lock() = parents;
+        let parent = |sibling| FileParent { sibling, rests_until: None, rest: FIRST_REST };
+        *self.lock() = parents.into_iter().map(parent).collect();
+    }
+
+    /// Those to ask now, the best one first.
+    fn available(&self, now: Instant) -> Vec<Sibling> {
+        let parents = self.lock();
+        let is_available = |parent: &&FileParent| parent.rests_until.is_none_or(|at| at <= now);
+        parents.iter().filter(is_available).map(|parent| parent.sibling.clone()).collect()
+    }
+
+    fn rest(&self, node_id: &str, now: Instant) {
+        let mut parents = self.lock();
+        let parent = parents.iter_mut().find(|parent| parent.sibling.node_id == node_id);
+        if let Some(parent) = parent {
+            parent.rests_until = Some(now + parent.rest);
+            parent.rest = (parent.rest * 2).min(LONGEST_REST);
+        }
     }
 
     /// Asks a node for nothing more of this task.
     fn leave(&self, node_id: &str) {
-        self.lock().retain(|parent| parent.node_id != node_id);
+        self.lock().retain(|parent| parent.sibling.node_id != node_id);
     }
 
     /// Leaves all: one of them has sent wrong bytes, and nobody knows which.
@@ -68,13 +100,27 @@ impl TaskPull<'_> {
         first: u64,
         permit: &FilePermit,
     ) -> Result<(), FilePullError> {
-        let FileDownload { mut body, parent } = self.open(file, first).await?;
-        let length = file.file.size - first;
-        let Some(parent) = parent else {
-            let write = |bytes: &[u8]| self.write(bytes, false);
-            return self.receive(&mut body, permit, length, write).await;
+        let opened = tokio::select! {
+            biased;
+            () = self.fetch.wait_to_yield(permit) => return Err(FilePullError::Preempted),
+            opened = self.open(file, first) => opened?,
         };
-        let error = match self.receive_checked(file, first, &mut body, permit).await {
+        let FileDownload { mut body, parent } = opened;
+        let length = file.file.size - first;
+        let received = match &parent {
+            Some(_) => self.receive_checked(file, length, &mut body, permit).await,
+            None => {
+                let write = |bytes: &[u8]| self.write(bytes, false);
+                self.receive(&mut body, permit, length, write).await
+            }
+        };
+        let checked = received.and_then(|()| self.partial.check_end());
+        if let Err(FilePullError::BadPiece { at }) = &checked {
+            self.partial.take_back(*at, self.fetch)?;
+            self.progress.note_part(*at);
+        }
+        let Some(parent) = parent else { return checked };
+        let error = match checked {
             Ok(()) => return Ok(()),
             Err(error @ (FilePullError::Preempted | FilePullError::Store(_))) => return Err(error),
             Err(error) => error,
@@ -93,28 +139,32 @@ impl TaskPull<'_> {
     async fn receive_checked(
         &self,
         file: NumberedFile<'_>,
-        first: u64,
+        length: u64,
         body: &mut OriginBody,
         permit: &FilePermit,
     ) -> Result<(), FilePullError> {
-        let expected = PieceDigests::default();
-        let (mut pieces, mut at) = (PieceVerifier::new(expected.clone()), first);
+        let expected = self.partial.expected();
         let write = |bytes: &[u8]| {
-            self.write(bytes, true)?;
             self.fetch.note_relayed(bytes.len());
-            let checked = pieces.update(at, bytes);
-            at += bytes.len() as u64;
-            checked.map_err(|bad| self.take_back(bad))
+            self.write(bytes, true)
         };
         {
-            let receiving = self.receive(body, permit, file.file.size - first, write);
+            let receiving = self.receive(body, permit, length, write);
             let digests = async {
-                self.get_pieces(file, &expected).await;
-                Ok(())
+                while !self.get_pieces(file, &expected).await {
+                    tokio::time::sleep(DIGEST_PAUSE).await;
+                }
             };
-            tokio::try_join!(receiving, digests)?;
+            tokio::pin!(receiving, digests);
+            tokio::select! {
+                biased;
+                received = &mut receiving => received,
+                () = &mut digests => receiving.await,
+            }?;
         }
-        pieces.finish(file.file.size).map_err(|bad| self.take_back(bad))
+        // A file may come faster than its digests.
+        self.get_pieces(file, &expected).await;
+        Ok(())
     }
 
     fn write(&self, bytes: &[u8], is_relayed: bool) -> Result<(), FilePullError> {
@@ -122,29 +172,27 @@ impl TaskPull<'_> {
         Ok(())
     }
 
-    fn take_back(&self, bad: BadPiece) -> FilePullError {
-        match self.partial.take_back(bad.start, self.fetch) {
-            Ok(()) => {
-                self.progress.note_part(bad.start);
-                FilePullError::BadPiece { at: bad.start }
-            }
-            Err(error) => error.into(),
-        }
-    }
-
-    /// Without them, the digest of the whole decides.
-    async fn get_pieces(&self, file: NumberedFile<'_>, expected: &PieceDigests) {
-        if file.file.size <= PIECE_BYTES {
-            return;
+    /// Asks for the digests of the pieces, if they are not known. False if they may be had
+    /// later; without them, the digest of the whole decides.
+    async fn get_pieces(&self, file: NumberedFile<'_>, expected: &PieceDigests) -> bool {
+        if file.file.size <= PIECE_BYTES || expected.get().is_some() {
+            return true;
         }
         let place = (&self.task.id, file.number);
         let asked = self.upstream.task_file_pieces(self.node_id, place, self.request_limit);
         match asked.await {
             Ok(digests) if digests.len() as u64 == file.file.size.div_ceil(PIECE_BYTES) => {
                 let _ = expected.set(digests);
+                true
             }
-            Ok(_) => debug!("the digests of {}'s pieces are too few or too many", file.file.name),
-            Err(error) => debug!("no digests of {}'s pieces: {error}", file.file.name),
+            Ok(_) => {
+                debug!("the digests of {}'s pieces are too few or too many", file.file.name);
+                true
+            }
+            Err(error) => {
+                debug!("no digests of {}'s pieces: {error}", file.file.name);
+                false
+            }
         }
     }
 
@@ -154,7 +202,7 @@ impl TaskPull<'_> {
         first: u64,
     ) -> Result<FileDownload, FilePullError> {
         let parents = match file.file.size > MAX_BUNDLED_BYTES {
-            true => self.parents.lock().clone(),
+            true => self.parents.available(Instant::now()),
             false => Vec::new(),
         };
         for parent in parents {
@@ -163,6 +211,7 @@ impl TaskPull<'_> {
                 // It may have this file later, or the next one.
                 Err(error @ (SiblingError::NotReady(_) | SiblingError::Refused(_))) => {
                     debug!("{} not from node {}: {error}", file.file.name, parent.node_id);
+                    self.parents.rest(&parent.node_id, Instant::now());
                 }
                 Err(error) => {
                     info!("task {}: not from node {}: {error}", self.task.id, parent.node_id);
@@ -182,7 +231,7 @@ impl TaskPull<'_> {
         first: u64,
     ) -> Result<OriginBody, SiblingError> {
         let version = (file.file.sha256, file.file.size);
-        let mut session = self.fetch.file_session(parent, file.key, version).await?;
+        let mut session = self.fetch.file_session(parent, file.key, version)?;
         let (_, OriginAnswer { body, .. }) = session.get(first).await?;
         Ok(body)
     }

@@ -2,15 +2,18 @@
 
 use std::ops::Range;
 
-use edge_mirror_protocol::dispatch::{
-    MAX_BUNDLE_BYTES, MAX_BUNDLE_FILES, MAX_BUNDLED_BYTES, TaskFile,
-};
+use edge_mirror_protocol::dispatch::{MAX_BUNDLE_FILES, MAX_BUNDLED_BYTES, TaskFile};
 
 /// One request: files that follow each other in the list. A single file may be large.
 pub(super) type PullUnit = Range<usize>;
 
-/// Returns the requests for files that are missing, in the list's order.
-pub(super) fn units(files: &[TaskFile], is_missing: impl Fn(&TaskFile) -> bool) -> Vec<PullUnit> {
+/// Returns the requests for files that are missing, in the list's order. Those for several
+/// files have at most so many bytes.
+pub(super) fn units(
+    files: &[TaskFile],
+    most_bytes: u64,
+    is_missing: impl Fn(&TaskFile) -> bool,
+) -> Vec<PullUnit> {
     let mut units: Vec<PullUnit> = Vec::new();
     // Bytes of the last one; None: nothing can be added to it.
     let mut open: Option<u64> = None;
@@ -20,7 +23,7 @@ pub(super) fn units(files: &[TaskFile], is_missing: impl Fn(&TaskFile) -> bool) 
             continue;
         }
         let is_small = file.size <= MAX_BUNDLED_BYTES;
-        let before = open.filter(|bytes| is_small && bytes + file.size <= MAX_BUNDLE_BYTES);
+        let before = open.filter(|bytes| is_small && bytes + file.size <= most_bytes);
         match (before, units.last_mut()) {
             (Some(bytes), Some(last)) if last.len() < MAX_BUNDLE_FILES => {
                 last.end = number + 1;
@@ -50,7 +53,7 @@ pub(super) fn complete_prefix(files: &[TaskFile], bytes: u64) -> (usize, u64) {
 
 #[cfg(test)]
 mod tests {
-    use edge_mirror_protocol::package::Sha256;
+    use edge_mirror_protocol::{dispatch::MAX_BUNDLE_BYTES, package::Sha256};
 
     use super::*;
 
@@ -64,7 +67,7 @@ mod tests {
     }
 
     fn of(sizes: &[u64], missing: &[usize]) -> Vec<PullUnit> {
-        units(&files(sizes), |file| missing.contains(&file.name.parse().unwrap()))
+        units(&files(sizes), MAX_BUNDLE_BYTES, |file| missing.contains(&file.name.parse().unwrap()))
     }
 
     #[test]
@@ -82,6 +85,12 @@ mod tests {
         let files = files(&[3, 0, 2, 0]);
         let complete = [0, 2, 3, 4, 5, 9].map(|bytes| complete_prefix(&files, bytes));
         assert_eq!(complete, [(0, 0), (0, 0), (2, 3), (2, 3), (4, 5), (4, 5)]);
+    }
+
+    #[test]
+    fn a_task_with_a_limit_asks_for_less_at_once() {
+        let files = files(&[400, 500, 200, 2000, 10]);
+        assert_eq!(units(&files, 1000, |_| true), [0..2, 2..3, 3..4, 4..5]);
     }
 
     #[test]

@@ -110,15 +110,21 @@ impl Fetch {
         self.inner.board.counts.parent_changes.inc(loss);
     }
 
+    /// True if this node may ask others for files.
+    pub(crate) async fn may_relay(&self) -> bool {
+        let config = self.inner.settings.current();
+        self.inner.siblings.wait_for_key(&config).await.is_some()
+    }
+
     /// Begins a conversation with another node about a file.
-    pub(crate) async fn file_session(
+    pub(crate) fn file_session(
         &self,
         parent: &Sibling,
         key: &ObjectKey,
         (sha256, length): (Sha256, u64),
     ) -> Result<SiblingSession, SiblingError> {
         let (config, siblings) = (self.inner.settings.current(), &self.inner.siblings);
-        let secret = siblings.wait_for_key(&config).await;
+        let secret = siblings.key(&config);
         let secret = secret.ok_or(SiblingError::Unproven("relaying is off here"))?;
         let object = SiblingObject {
             key: key.clone(),

@@ -45,8 +45,8 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
         schedule("relay.schedule")
             .titled("互传的分时限速", "Upload by the hour")
             .described(
-                "按本机时间限制其他节点在会议开始前预先拉取时的上行带宽（合计每秒），每行一个时段：08:00-18:00 10MB；off 表示该时段内不传；其余时间不限制。时段可跨午夜，不能重叠。已开始的会议不受影响。",
-                "Limits what other nodes that pull a package before its meeting is started receive from this one, together per second, in ranges of local time: 08:00-18:00 10MB; off: nothing in that time. At other times there is no limit. Ranges may cross midnight and must not overlap. Meetings that have started are not affected.",
+                "按本机时间限制其他节点拉取文件、以及在会议开始前预先拉取会议包时的上行带宽（合计每秒），每行一个时段：08:00-18:00 10MB；off 表示该时段内不传；其余时间不限制。时段可跨午夜，不能重叠。已开始的会议不受影响。",
+                "Limits what other nodes that pull files, or a package before its meeting is started, receive from this one, together per second, in ranges of local time: 08:00-18:00 10MB; off: nothing in that time. At other times there is no limit. Ranges may cross midnight and must not overlap. Meetings that have started are not affected.",
             )
             .advanced(),
     ],

@@ -98,6 +98,14 @@ impl Server {
             return Err(RequestError::NoDispatchRoot);
         }
         let mut sources = sources;
+        let has_urls = sources.iter().any(|source| matches!(source, FileSource::Url { .. }));
+        let _fetching = match has_urls {
+            true => {
+                let permit = self.dispatch.uploading.try_acquire();
+                Some(permit.map_err(|_| RequestError::TooManyUploads)?)
+            }
+            false => None,
+        };
         for source in &mut sources {
             if let FileSource::Url { url, name, sha256 } = source {
                 check_name(name)?;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     server::Server,
-    state::dispatch::{DeliveryTree, DispatchTask},
+    state::dispatch::{DeliveryNode, DeliveryTree, DispatchTask},
 };
 
 /// Nodes come and go: a tree is good for so long.
@@ -64,7 +64,15 @@ impl Server {
     pub(crate) fn file_parents(&self, id: &TaskId, node_id: &str) -> Vec<Sibling> {
         let table = self.dispatch.table();
         let Some(task) = table.find(id) else { return Vec::new() };
-        let build = || DeliveryTree::new(task, &self.registry().relay_nodes(self.clock.now()));
+        let build = || {
+            let now = self.clock.now();
+            let nodes: Vec<_> = {
+                let registry = self.registry();
+                registry.relay_nodes(now).iter().map(DeliveryNode::from).collect()
+            };
+            // Redirects need the registry: it is not held while the tree is built.
+            DeliveryTree::new(task, nodes)
+        };
         self.dispatch.trees.get(task, build).parents(task, node_id)
     }
 }

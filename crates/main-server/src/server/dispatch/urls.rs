@@ -8,7 +8,7 @@ use edge_mirror_base::tasks;
 use edge_mirror_http::tls;
 use edge_mirror_protocol::package::Sha256;
 use edge_mirror_store::PendingPackage;
-use reqwest::{Client, Response, Url, header, redirect};
+use reqwest::{Client, Response, StatusCode, Url, Version, header, redirect};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -33,6 +33,10 @@ enum UrlError {
     NotAllowed(Url),
     #[error("{0} 重定向次数过多 / {0} redirects too often")]
     Redirects(Url),
+    #[error(
+        "{0} 的回答没有长度，无法确认是否完整，请填写 sha256 / the answer of {0} has no length, so that nobody can tell whether it is whole: name its sha256"
+    )]
+    OpenEnd(Url),
     #[error("{url} 返回 {status} / {url} answers {status}")]
     Status { url: Url, status: u16 },
     #[error("{url} 无法读取 / {url} can't be read: {cause}")]
@@ -57,9 +61,23 @@ fn is_allowed(allowed: &[Url], url: &Url) -> bool {
         let rest = url.path().strip_prefix(path);
         prefix.origin() == url.origin()
             && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            && !has_encoded_separator(url.path())
             && url.username().is_empty()
             && url.password().is_none()
     })
+}
+
+/// True of a path that a server may take for another one, above the prefix.
+fn has_encoded_separator(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    path.contains("%2f") || path.contains("%5c")
+}
+
+/// True if the end of the body is the end of the connection, and so a cut looks like an end.
+fn has_open_end(response: &Response) -> bool {
+    response.version() < Version::HTTP_2
+        && response.content_length().is_none()
+        && !response.headers().contains_key(header::TRANSFER_ENCODING)
 }
 
 fn read_error(url: &Url, error: reqwest::Error) -> UrlError {
@@ -75,9 +93,10 @@ impl Server {
     ) -> Result<Sha256, RequestError> {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = parsed.ok_or_else(|| UrlError::Malformed(url.chars().take(200).collect()))?;
-        let uploading = self.dispatch.uploading.try_acquire();
-        let _permit = uploading.map_err(|_| RequestError::TooManyUploads)?;
         let response = open(&self.dispatch.options.urls, url.clone()).await?;
+        if expected.is_none() && has_open_end(&response) {
+            return Err(UrlError::OpenEnd(url).into());
+        }
         let pending = self.receive_url(&url, response).await?;
         let verified = tasks::blocking(move || pending.verify_as(blob_key)).await?;
         let got = verified.sha256();
@@ -137,7 +156,7 @@ async fn open(allowed: &[Url], mut url: Url) -> Result<Response, UrlError> {
         let status = response.status();
         let location = response.headers().get(header::LOCATION);
         let next = location.and_then(|to| url.join(to.to_str().ok()?).ok());
-        match (status.is_success(), status.is_redirection(), next) {
+        match (status == StatusCode::OK, status.is_redirection(), next) {
             (true, ..) => return Ok(response),
             (_, true, Some(next)) => url = next,
             _ => return Err(UrlError::Status { url, status: status.as_u16() }),
@@ -167,6 +186,8 @@ mod tests {
             "https://files.example/fwx",
             "https://files.example/fw/../secret",
             "https://files.example/fw/%2e%2e/secret",
+            "https://files.example/fw/..%2fsecret",
+            "https://files.example/fw/..%5Csecret",
             "https://files.example\\@evil.example/fw/",
             "https://user@files.example/fw/1",
             "https://files.example.evil.example/fw/1",

@@ -1,5 +1,7 @@
 //! The nodes that pass a task's files on to each other. Pure.
 
+use std::collections::BTreeMap;
+
 use edge_mirror_protocol::relay::{Sibling, rank};
 
 use super::{DispatchTask, NodeOutcome};
@@ -8,7 +10,27 @@ use crate::state::relay::fleet::RelayNode;
 /// The nodes of a task that others can pull from, in the order of their ranks: each asks
 /// those before it. Nodes that have all files come first.
 #[derive(Debug, Default)]
-pub(crate) struct DeliveryTree(Vec<RankedNode>);
+pub(crate) struct DeliveryTree {
+    ranked: Vec<RankedNode>,
+    /// The sites of all nodes, also of those that can't send.
+    sites: BTreeMap<String, String>,
+}
+
+/// A node as far as it counts here.
+#[derive(Clone, Debug)]
+pub(crate) struct DeliveryNode {
+    sibling: Sibling,
+    site: String,
+    /// Others can pull from it.
+    can_send: bool,
+}
+
+impl From<&RelayNode<'_>> for DeliveryNode {
+    fn from(node: &RelayNode<'_>) -> Self {
+        let can_send = node.max_children() > 0;
+        Self { sibling: node.sibling(), site: node.report.site.clone(), can_send }
+    }
+}
 
 #[derive(Debug)]
 struct RankedNode {
@@ -26,28 +48,28 @@ fn rank_of(task: &DispatchTask, node_id: &str) -> DeliveryRank {
 }
 
 impl DeliveryTree {
-    pub(crate) fn new(task: &DispatchTask, nodes: &[RelayNode<'_>]) -> Self {
-        let can_send = |node: &&RelayNode<'_>| {
-            let outcome = task.outcome(node.node_id);
-            let has_files = matches!(outcome, None | Some(NodeOutcome::Done));
-            task.is_for(node.node_id) && has_files && node.max_children() > 0
-        };
-        let ranked = nodes.iter().filter(can_send).map(|node| RankedNode {
-            rank: rank_of(task, node.node_id),
-            sibling: node.sibling(),
-            site: node.report.site.clone(),
-        });
-        let mut ranked: Vec<_> = ranked.collect();
+    pub(crate) fn new(task: &DispatchTask, nodes: Vec<DeliveryNode>) -> Self {
+        let (mut ranked, mut sites) = (Vec::new(), BTreeMap::new());
+        for DeliveryNode { sibling, site, can_send } in nodes {
+            let node_id = &sibling.node_id;
+            if !task.is_for(node_id) {
+                continue;
+            }
+            sites.insert(node_id.clone(), site.clone());
+            let has_files = matches!(task.outcome(node_id), None | Some(NodeOutcome::Done));
+            if can_send && has_files {
+                ranked.push(RankedNode { rank: rank_of(task, node_id), sibling, site });
+            }
+        }
         ranked.sort_unstable_by_key(|node| node.rank);
-        Self(ranked)
+        Self { ranked, sites }
     }
 
     /// The nodes that a node of this task asks, the best one first.
     pub(crate) fn parents(&self, task: &DispatchTask, node_id: &str) -> Vec<Sibling> {
         let own = rank_of(task, node_id);
-        let site = self.0.iter().find(|node| node.sibling.node_id == node_id);
-        let site = site.map_or("", |node| &node.site);
-        let lower = self.0.iter().take_while(|node| node.rank < own);
+        let site = self.sites.get(node_id).map_or("", String::as_str);
+        let lower = self.ranked.iter().take_while(|node| node.rank < own);
         let lower = lower.map(|node| (&node.sibling, &node.site));
         rank::parents(lower, site).into_iter().cloned().collect()
     }
@@ -76,7 +98,7 @@ mod tests {
         }
     }
 
-    fn relay_nodes(reports: &[(String, RelayReport)]) -> Vec<RelayNode<'_>> {
+    fn delivery_nodes(reports: &[(String, RelayReport)]) -> Vec<DeliveryNode> {
         let node = |(node_id, report)| RelayNode {
             node_id,
             report,
@@ -85,7 +107,8 @@ mod tests {
             pulls: &[],
             report_age: Duration::ZERO,
         };
-        reports.iter().map(|(node_id, report)| node((&**node_id, report))).collect()
+        let nodes = reports.iter().map(|(node_id, report)| node((&**node_id, report)));
+        nodes.map(|node| DeliveryNode::from(&node)).collect()
     }
 
     proptest! {
@@ -101,7 +124,7 @@ mod tests {
             for (node_id, _) in reports.iter().enumerate().filter(|(n, _)| done[*n]).map(|(_, r)| r) {
                 task.results.insert(node_id.clone(), NodeResult::new(NodeOutcome::Done, at(1)));
             }
-            let tree = DeliveryTree::new(&task, &relay_nodes(&reports));
+            let tree = DeliveryTree::new(&task, delivery_nodes(&reports));
             let (mut roots, mut children) = (0, HashMap::<String, usize>::new());
             for (node_id, own) in &reports {
                 let parents = tree.parents(&task, node_id);
@@ -127,6 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_can_not_send_asks_those_of_its_site_first() {
+        let mut task = task(1, None);
+        let ids = ["far-1", "far-2", "far-3", "near", "me"];
+        let reports = ids.map(|node_id| {
+            let site = usize::from(node_id.starts_with("far"));
+            (node_id.to_owned(), report(1, site, if node_id == "me" { 0 } else { 4 }))
+        });
+        for node_id in &ids[..4] {
+            let done = NodeResult::new(NodeOutcome::Done, at(1));
+            task.results.insert((*node_id).to_owned(), done);
+        }
+        let tree = DeliveryTree::new(&task, delivery_nodes(&reports));
+        assert_eq!(tree.parents(&task, "me")[0].node_id, "near");
+    }
+
+    #[test]
     fn nobody_asks_a_node_that_failed_passes_nothing_on_or_does_not_get_the_files() {
         let mut task = task(1, Some(&["failed", "full", "done", "me"]));
         let reports = ["failed", "full", "done", "stranger", "me"].map(|node_id| {
@@ -135,7 +174,7 @@ mod tests {
         for (node_id, outcome) in [("failed", NodeOutcome::Failed), ("done", NodeOutcome::Done)] {
             task.results.insert(node_id.to_owned(), NodeResult::new(outcome, at(1)));
         }
-        let tree = DeliveryTree::new(&task, &relay_nodes(&reports));
+        let tree = DeliveryTree::new(&task, delivery_nodes(&reports));
         let parents = tree.parents(&task, "me");
         assert_eq!(parents.iter().map(|parent| &*parent.node_id).collect::<Vec<_>>(), ["done"]);
         assert_eq!(tree.parents(&task, "full")[0].node_id, "done", "it may ask others");
