@@ -36,7 +36,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "crates/main-server/src",
         &[
-            &["gofd"],
+            &["options", "gofd"],
             &["workers"],
             &["api", "castray"],
             &["server"],

@@ -6,8 +6,11 @@ use edge_mirror_http::{listen, tls::CertificateFiles};
 use reqwest::Url;
 
 use crate::{
-    CastLimits, CastRayOptions, DispatchOptions, GofdOptions, LiveOptions, PackagesLocation,
-    S3Environment, StateLocation,
+    castray::CastRayOptions,
+    packages::{PackagesLocation, S3Environment},
+    repository::StateLocation,
+    server::{DispatchOptions, GofdOptions, LiveOptions},
+    state::casts::CastLimits,
 };
 
 #[derive(Clone, Debug)]
