@@ -56,6 +56,8 @@ struct PlacingState {
     found: Arc<[bool]>,
     /// The file that is being written, by number.
     open: Option<(usize, PartialFile)>,
+    /// True once nothing may be written any more.
+    is_closed: bool,
 }
 
 impl AgentFiles {
@@ -106,10 +108,16 @@ impl AgentFiles {
             self.files.iter().zip(found).map(|(file, found)| found && file.end() <= good_bytes);
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            *state = PlacingState { placed: 0, found: kept.collect(), open: None };
+            (state.placed, state.found, state.open) = (0, kept.collect(), None);
         }
         self.place_until(good)?;
         Ok(good)
+    }
+
+    /// Has nothing written any more, not even by a write that goes on. Blocks.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.is_closed, state.open) = (true, None);
     }
 
     /// Writes the next piece, which was verified. Blocks.
@@ -117,12 +125,14 @@ impl AgentFiles {
         let offset = self.layout.offset(piece);
         self.parts(offset, bytes.len()).try_for_each(|(number, from, part)| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those before it are whole, and keep their locks until they are in place.
+            self.place(&mut state, self.files[number].offset)?;
             // The second is a write that went on when its pull was given up.
             let is_there = state.found.get(number).copied().unwrap_or(false);
             if is_there || number < state.placed {
                 return Ok(());
             }
-            let open = self.opened(&mut state, number)?;
+            let open = self.opened(&mut state, number, from)?;
             open.file().write_all_at(&bytes[part], from)
         })?;
         self.place_until(piece + 1)
@@ -183,16 +193,25 @@ impl AgentFiles {
         found.is_ok_and(|found| found.is_file() && found.len() == file.size)
     }
 
-    /// The partial file of the file with this number.
+    /// The partial file of the file with this number, in which all before `from` is there.
     fn opened<'a>(
         &self,
         state: &'a mut PlacingState,
         number: usize,
+        from: u64,
     ) -> io::Result<&'a PartialFile> {
+        if state.is_closed {
+            return Err(io::Error::other("the task is over"));
+        }
         if state.open.as_ref().is_none_or(|(open, _)| *open != number) {
             let path = prepared(&self.folder, &self.files[number].partial())?;
-            let opened = PartialFile::open(&path)?
-                .ok_or_else(|| io::Error::other("another process writes this file"))?;
+            let opened = PartialFile::open(&path)?.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::WouldBlock, "another task writes this file")
+            })?;
+            // Removed or replaced since it was verified: it would get a hole of zeros.
+            if opened.file().metadata()?.len() < from {
+                return Err(io::Error::other("a partial file has lost its beginning"));
+            }
             state.open = Some((number, opened));
         }
         let open = state.open.as_ref().map(|(_, open)| open);
@@ -201,13 +220,17 @@ impl AgentFiles {
 
     /// Puts the files in place that are whole once so many pieces are there.
     fn place_until(&self, pieces: u32) -> io::Result<()> {
-        let here = self.bytes_of(pieces);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.place(&mut state, self.bytes_of(pieces))
+    }
+
+    /// Puts the files in place that end within the first `here` bytes.
+    fn place(&self, state: &mut PlacingState, here: u64) -> io::Result<()> {
         while let Some(file) = self.files.get(state.placed).filter(|file| file.end() <= here) {
             let number = state.placed;
             if !state.found.get(number).copied().unwrap_or(false) {
                 let target = prepared(&self.folder, &file.name)?;
-                let open = self.opened(&mut state, number)?;
+                let open = self.opened(state, number, file.size)?;
                 open.file().set_len(file.size)?;
                 open.persist(&target)?;
                 state.open = None;

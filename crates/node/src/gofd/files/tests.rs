@@ -132,6 +132,37 @@ fn a_damaged_part_is_pulled_again() {
 }
 
 #[test]
+fn a_partial_file_that_has_lost_its_beginning_gets_no_hole_of_zeros() {
+    let (folder, (meta, bytes)) = (tempfile::tempdir().unwrap(), task(&[("/srv/x", 1_500_000)]));
+    let files = open(&folder, &meta);
+    files.resume(&meta.pieces).unwrap();
+    files.write(0, piece(&bytes, 0)).unwrap();
+    drop(files);
+    let files = open(&folder, &meta);
+    assert_eq!(files.resume(&meta.pieces).unwrap(), 1);
+    fs::remove_file(folder.path().join("down/.gofd-x")).unwrap();
+    assert!(files.write(1, piece(&bytes, 1)).is_err());
+    assert!(!folder.path().join("down/x").exists());
+    assert_eq!(open(&folder, &meta).resume(&meta.pieces).unwrap(), 0);
+}
+
+#[test]
+fn nothing_is_written_once_it_is_closed() {
+    let (folder, (meta, bytes)) = (tempfile::tempdir().unwrap(), task(&SIZES));
+    let files = open(&folder, &meta);
+    files.resume(&meta.pieces).unwrap();
+    files.write(0, piece(&bytes, 0)).unwrap();
+    files.close();
+    let before = listing(&folder);
+    assert!(files.write(1, piece(&bytes, 1)).is_err());
+    assert_eq!(listing(&folder), before);
+    let again = open(&folder, &meta);
+    assert_eq!(again.resume(&meta.pieces).unwrap(), 1);
+    again.write(1, piece(&bytes, 1)).unwrap();
+    assert!(files.write(2, piece(&bytes, 2)).is_err(), "it is the other one's");
+}
+
+#[test]
 fn nothing_is_written_through_a_link() {
     let (folder, (meta, bytes)) = (tempfile::tempdir().unwrap(), task(&SIZES));
     let outside = tempfile::tempdir().unwrap();
