@@ -5,7 +5,10 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::Instant,
+};
 
 /// The longest frame without its length.
 const MAX_BYTES: usize = 128 << 10;
@@ -126,11 +129,17 @@ pub async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
 pub struct FrameReader<R> {
     source: R,
     buffer: BytesMut,
+    heard_at: Instant,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(source: R) -> Self {
-        Self { source, buffer: BytesMut::new() }
+        Self { source, buffer: BytesMut::new(), heard_at: Instant::now() }
+    }
+
+    /// The time of the last bytes, which may be a frame of length 0.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
     }
 
     /// Returns the next frame; None at the end. Nothing is lost if it is cancelled. Frames
@@ -144,6 +153,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if self.source.read_buf(&mut self.buffer).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::CutOff) };
             }
+            self.heard_at = Instant::now();
         }
     }
 

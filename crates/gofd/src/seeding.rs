@@ -7,7 +7,7 @@ use edge_mirror_base::pacer::Pacer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Semaphore, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
 
 /// An agent that has nothing to say sends an empty frame every three minutes at the latest.
 const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+/// GoFD's agents hang up on a source that says nothing for three minutes. An empty frame
+/// would have them read a byte too many, so the field is said again.
+const SPEAK_EVERY: Duration = Duration::from_secs(60);
 /// A caller that takes nothing for this long is gone.
 const LONGEST_WRITE: Duration = Duration::from_secs(120);
 
@@ -48,33 +51,41 @@ pub async fn serve_pieces<S: PieceSource>(
 ) -> Result<(), FrameError> {
     let (layout, mut leading) = (source.layout(), source.leading());
     let mut told = *leading.borrow_and_update();
-    let field = Bitfield::with_leading(layout.pieces(), told);
-    send(&mut to, &Frame::Bitfield(field.as_bytes().to_vec().into())).await?;
-    let (mut frames, mut grows) = (FrameReader::new(from), true);
+    let field = |told| {
+        let field = Bitfield::with_leading(layout.pieces(), told);
+        Frame::Bitfield(field.as_bytes().to_vec().into())
+    };
+    send(&mut to, &field(told)).await?;
+    let (mut frames, mut grows, mut spoke_at) = (FrameReader::new(from), true, Instant::now());
     loop {
         tokio::select! {
-            frame = timeout(LONGEST_SILENCE, frames.next()) => {
-                let frame = frame.map_err(|_| FrameError::Silent(LONGEST_SILENCE.as_secs()))?;
-                match frame? {
-                    None => return Ok(()),
-                    Some(Frame::Request(asked)) => {
-                        source.note_request(peer);
-                        send_block(&mut to, source, told, asked, pacer).await?;
-                    }
-                    // The pieces of a caller are not asked for.
-                    Some(Frame::Have(_) | Frame::Bitfield(_)) => {}
-                    Some(Frame::Piece { data, .. }) => {
-                        return Err(FrameError::Malformed { kind: 3, bytes: data.len() });
-                    }
+            frame = frames.next() => match frame? {
+                None => return Ok(()),
+                Some(Frame::Request(asked)) => {
+                    source.note_request(peer);
+                    send_block(&mut to, source, told, asked, pacer).await?;
+                    spoke_at = Instant::now();
                 }
-            }
+                // The pieces of a caller are not asked for.
+                Some(Frame::Have(_) | Frame::Bitfield(_)) => {}
+                Some(Frame::Piece { data, .. }) => {
+                    return Err(FrameError::Malformed { kind: 3, bytes: data.len() });
+                }
+            },
             changed = leading.changed(), if grows => {
                 grows = changed.is_ok();
                 let now = *leading.borrow_and_update();
                 for piece in told..now {
                     send(&mut to, &Frame::Have(piece)).await?;
                 }
-                told = told.max(now);
+                (told, spoke_at) = (told.max(now), Instant::now());
+            }
+            () = sleep_until(spoke_at + SPEAK_EVERY) => {
+                if frames.heard_at().elapsed() >= LONGEST_SILENCE {
+                    return Err(FrameError::Silent(LONGEST_SILENCE.as_secs()));
+                }
+                send(&mut to, &field(told)).await?;
+                spoke_at = Instant::now();
             }
         }
     }
@@ -167,6 +178,29 @@ mod tests {
             assert_eq!(read(caller, 23).await[13..], [2; 10]);
         });
         served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_waits_hears_the_field_again_and_a_dead_one_is_left() {
+        let begun = Instant::now();
+        let served = serve(async |caller, grown| {
+            let field = |bits: u8| [0, 0, 0, 2, 1, bits];
+            assert_eq!(read(caller, 6).await, field(0x80));
+            // Longer than the longest silence: empty frames say that it is there.
+            for minute in 1..=7 {
+                assert_eq!(read(caller, 6).await, field(0x80));
+                assert_eq!(begun.elapsed().as_secs(), 60 * minute);
+                caller.write_all(&[0; 4]).await.unwrap();
+            }
+            grown.send_replace(2);
+            assert_eq!(read(caller, 9).await, [0, 0, 0, 5, 0, 0, 0, 0, 1]);
+            for _ in 0..4 {
+                assert_eq!(read(caller, 6).await, field(0xc0));
+            }
+            assert_eq!(caller.read(&mut [0; 6]).await.unwrap(), 0, "it is over");
+        });
+        assert!(matches!(served.await, Err(FrameError::Silent(300))));
+        assert_eq!(begun.elapsed().as_secs(), 720);
     }
 
     #[tokio::test]

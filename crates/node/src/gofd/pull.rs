@@ -13,7 +13,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{files::AgentFiles, report::ReportSteps};
@@ -109,24 +109,27 @@ impl PiecePull<'_> {
         );
         write(&mut to, &own).await?;
         let mut queue = BlockQueue::new(layout, here);
-        let (mut piece, mut heard_at) = (BytesMut::new(), Instant::now());
+        let mut piece = BytesMut::new();
+        let (mut news_at, mut spoke_at) = (Instant::now(), Instant::now());
         while here < layout.pieces() {
             while let Some(request) = queue.ask() {
                 write(&mut to, &Frame::Request(request)).await?;
+                spoke_at = Instant::now();
             }
-            let frame = match timeout(SPEAK_EVERY, frames.next()).await {
-                Ok(frame) => frame?.ok_or(PieceFault::Gone)?,
-                Err(_) => {
-                    let longest =
-                        if queue.asked.is_empty() { LONGEST_WAIT } else { LONGEST_ANSWER };
-                    if heard_at.elapsed() >= longest {
-                        return Err(PieceFault::Silent);
-                    }
-                    write(&mut to, &own).await?;
-                    continue;
+            let Ok(frame) = timeout_at(spoke_at + SPEAK_EVERY, frames.next()).await else {
+                let longest = if queue.asked.is_empty() { LONGEST_WAIT } else { LONGEST_ANSWER };
+                if news_at.elapsed() >= longest {
+                    return Err(PieceFault::Silent);
                 }
+                write(&mut to, &own).await?;
+                spoke_at = Instant::now();
+                continue;
             };
-            heard_at = Instant::now();
+            let frame = frame?.ok_or(PieceFault::Gone)?;
+            // A field that is said again is no news.
+            if !matches!(frame, Frame::Bitfield(_)) {
+                news_at = Instant::now();
+            }
             match frame {
                 Frame::Have(piece) => queue.source.set(piece),
                 Frame::Bitfield(bits) => queue.source = Bitfield::parse(layout.pieces(), &bits)?,
