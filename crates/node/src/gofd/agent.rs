@@ -121,7 +121,8 @@ impl GofdAgent {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a task. One that is here already stays as it is, as at GoFD.
+    /// Takes a task. The same one stays as it is, as at GoFD; another one of its id takes
+    /// its place.
     pub(super) fn create(self: &Arc<Self>, task: AgentTask) -> Result<(), TaskRefusal> {
         let longest = max_task_id(&self.options.credentials.user);
         let AgentTask { task_id: id, meta_info, speed, .. } = task;
@@ -130,12 +131,18 @@ impl GofdAgent {
         }
         let files = AgentFiles::new(self.options.folder.clone(), &meta_info)?;
         let mut sessions = self.sessions();
-        if sessions.contains_key(&id) {
-            debug!("task {id:?} of GoFD is here already");
-            return Ok(());
-        }
-        if sessions.len() >= MAX_TASKS {
-            return Err(TaskRefusal::TooMany);
+        let earlier = sessions.get(&id).cloned();
+        match &earlier {
+            Some(earlier) if earlier.is_of(&meta_info) => {
+                debug!("task {id:?} of GoFD is here already");
+                return Ok(());
+            }
+            Some(earlier) => {
+                info!("task {id:?} of GoFD is replaced by another one of this id");
+                earlier.end();
+            }
+            None if sessions.len() >= MAX_TASKS => return Err(TaskRefusal::TooMany),
+            None => {}
         }
         info!(
             "task {id:?} of GoFD with {} files of {} bytes",
@@ -143,10 +150,13 @@ impl GofdAgent {
             meta_info.length
         );
         let speed = u64::try_from(speed).unwrap_or(0);
-        let session = Arc::new(AgentSession::new(id.clone(), files, meta_info.pieces, speed));
+        let session = Arc::new(AgentSession::new(id.clone(), files, meta_info, speed));
         sessions.insert(id, session.clone());
         let agent = self.clone();
         self.tasks.spawn_for_peer("GoFD task", async move {
+            if let Some(earlier) = earlier {
+                earlier.close().await;
+            }
             let end = agent.tasks.token().clone();
             end.run_until_cancelled(session.run(&agent)).await;
             agent.remove(&session);

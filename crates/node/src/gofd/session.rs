@@ -4,10 +4,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use edge_mirror_base::{backoff::backoff, tasks};
-use edge_mirror_gofd::{LinkChain, PieceDigest, PieceLayout, PieceSource};
+use edge_mirror_gofd::{AgentTaskFile, LinkChain, MetaInfo, PieceDigest, PieceLayout, PieceSource};
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,6 +30,9 @@ const TRIES_IN_ALL: u32 = 12;
 const MAX_BAD_PIECES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// A partial file is locked for a moment by an earlier task that has just ended.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 /// Reports that wait to be sent: more than a task has.
 const MAX_REPORTS: usize = 32;
 
@@ -37,6 +40,8 @@ const MAX_REPORTS: usize = 32;
 pub(super) struct AgentSession {
     id: String,
     files: Arc<AgentFiles>,
+    /// As the server told it, but without the digests.
+    meta: MetaInfo,
     digests: Arc<[PieceDigest]>,
     /// Bytes per second of each connection; 0: no limit.
     speed: u64,
@@ -55,16 +60,13 @@ enum SessionEnd {
 }
 
 impl AgentSession {
-    pub(super) fn new(
-        id: String,
-        files: AgentFiles,
-        digests: Vec<PieceDigest>,
-        speed: u64,
-    ) -> Self {
+    pub(super) fn new(id: String, files: AgentFiles, mut meta: MetaInfo, speed: u64) -> Self {
+        let digests = std::mem::take(&mut meta.pieces).into();
         Self {
             id,
             files: Arc::new(files),
-            digests: digests.into(),
+            meta,
+            digests,
             speed,
             leading: watch::Sender::new(0),
             is_ready: watch::Sender::new(false),
@@ -77,12 +79,28 @@ impl AgentSession {
         &self.id
     }
 
+    /// True if a task with these files and bytes is the same.
+    pub(super) fn is_of(&self, told: &MetaInfo) -> bool {
+        let MetaInfo { length, piece_len, pieces, files } = told;
+        // Nobody reads the sums of files.
+        let place = |file: &AgentTaskFile| (file.path.clone(), file.name.clone(), file.length);
+        (self.meta.length, self.meta.piece_len) == (*length, *piece_len)
+            && self.meta.files.iter().map(place).eq(files.iter().map(place))
+            && self.digests[..] == pieces[..]
+    }
+
     pub(super) fn start(&self, chain: LinkChain) {
         self.chain.send_replace(Some(chain));
     }
 
     pub(super) fn end(&self) {
         self.end.cancel();
+    }
+
+    /// Waits until nothing of it is written any more.
+    pub(super) async fn close(&self) {
+        let files = self.files.clone();
+        tasks::blocking(move || files.close()).await;
     }
 
     /// The speed and the end of connections that pull from here; None before it is known
@@ -97,8 +115,7 @@ impl AgentSession {
     }
 
     async fn work(&self, agent: &GofdAgent) {
-        let (files, digests) = (self.files.clone(), self.digests.clone());
-        let resumed = tasks::blocking(move || files.resume(&digests)).await;
+        let resumed = self.resume().await;
         match &resumed {
             Ok(0) => {}
             Ok(here) => info!("{here} pieces of task {:?} of GoFD are here already", self.id),
@@ -129,6 +146,20 @@ impl AgentSession {
                 self.serve_afterwards(agent).await;
             }
             SessionEnd::Failed => agent.reporter.report_end(&server, &self.id, -1.0).await,
+        }
+    }
+
+    /// Verifies what is here; waits for files that are locked.
+    async fn resume(&self) -> io::Result<u32> {
+        let begun = Instant::now();
+        loop {
+            let (files, digests) = (self.files.clone(), self.digests.clone());
+            match tasks::blocking(move || files.resume(&digests)).await {
+                Err(error) if is_locked(&error) && begun.elapsed() < LOCK_TIMEOUT => {
+                    sleep(LOCK_PAUSE).await;
+                }
+                resumed => return resumed,
+            }
         }
     }
 
@@ -185,14 +216,31 @@ impl AgentSession {
             tries = if has_moved { 1 } else { tries + 1 };
             bad += u32::from(matches!(fault, PieceFault::Bad(_)));
             warn!("pieces of task {:?} of GoFD from {address}: {fault}", self.id);
-            let is_hopeless = matches!(fault, PieceFault::Disk(_));
+            let is_hopeless = matches!(&fault, PieceFault::Disk(error) if !is_locked(error));
             if is_hopeless || tries > TRIES_IN_ALL || bad >= MAX_BAD_PIECES {
                 return SessionEnd::Failed;
             }
-            let leaves = tries % TRIES_OF_ONE == 0 || matches!(fault, PieceFault::Bad(_));
-            source = Some(if leaves { place.saturating_sub(1) } else { place });
-            sleep(backoff(tries, FIRST_PAUSE, LONGEST_PAUSE, fastrand::f64())).await;
+            source = Some(next_source(place, tries, matches!(fault, PieceFault::Bad(_))));
+            let pause = backoff(tries, FIRST_PAUSE, LONGEST_PAUSE, fastrand::f64());
+            // Places in another chain are others.
+            if let Ok(Ok(())) = timeout(pause, chains.changed()).await {
+                (source, tries) = (None, 0);
+            }
         }
+    }
+}
+
+fn is_locked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// The place to pull from after a try that was in vain: after two, the one before it, and
+/// then the server, however long the chain is.
+fn next_source(place: usize, tries: u32, is_bad: bool) -> usize {
+    match is_bad || tries.is_multiple_of(TRIES_OF_ONE) {
+        true if tries > TRIES_OF_ONE => 0,
+        true => place.saturating_sub(1),
+        false => place,
     }
 }
 
@@ -228,5 +276,16 @@ mod tests {
             assert_eq!(predecessor(&chain, own), place, "{own}");
         }
         assert_eq!(predecessor(&[], "a:2"), 0);
+    }
+
+    #[test]
+    fn after_the_second_predecessor_comes_the_server() {
+        let mut place = 300;
+        let places = (1..=6).map(|tries| {
+            place = next_source(place, tries, false);
+            place
+        });
+        assert_eq!(places.collect::<Vec<_>>(), [300, 299, 299, 0, 0, 0]);
+        assert_eq!((next_source(300, 1, true), next_source(0, 2, false)), (299, 0));
     }
 }
