@@ -1,6 +1,6 @@
 //! A task as GoFD's server answers for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{Local, TimeZone};
 use edge_mirror_base::clock::UnixMillis;
@@ -54,7 +54,9 @@ pub struct IpStatus {
     pub started_at: Option<UnixMillis>,
     #[serde(serialize_with = "time")]
     pub finished_at: Option<UnixMillis>,
-    pub dispatch_files: Vec<FileStatus>,
+    /// The same for all addresses.
+    #[serde(serialize_with = "files")]
+    pub dispatch_files: Arc<[FileStatus]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,6 +92,10 @@ fn written<Z: TimeZone<Offset: std::fmt::Display>>(
 
 fn time<S: Serializer>(at: &Option<UnixMillis>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&go_time(*at))
+}
+
+fn files<S: Serializer>(files: &Arc<[FileStatus]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(files.iter())
 }
 
 /// Writes whole numbers without a fraction, as Go does.
@@ -133,7 +139,7 @@ mod tests {
             percent_complete: 13.8,
             started_at: None,
             finished_at: None,
-            dispatch_files: vec![FileStatus { filename: "/a/b".into() }],
+            dispatch_files: [FileStatus { filename: "/a/b".into() }].into(),
         };
         let zero = "0001-01-01T00:00:00Z";
         let mut task = TaskStatus {

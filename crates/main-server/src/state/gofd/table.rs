@@ -7,7 +7,7 @@ use std::{
 };
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_gofd::{GofdStatus, TaskStatus};
+use edge_mirror_gofd::{FileStatus, GofdStatus, TaskStatus};
 
 use super::{GofdPlace, GofdPlaceKind, GofdRefusal, GofdRequest, GofdTask, PlaceReport};
 
@@ -82,7 +82,9 @@ impl GofdTable {
             }
             GofdPosting::New => {
                 let places = kinds.into_iter().map(|(ip, kind)| (ip, GofdPlace::new(kind, now)));
+                let shown = |path: &String| FileStatus { filename: path.clone() };
                 let task = GofdTask {
+                    files: request.files.iter().map(shown).collect(),
                     request,
                     by,
                     status: GofdStatus::Init,
@@ -127,8 +129,19 @@ impl GofdTable {
     ) -> bool {
         let Some(task) = self.0.get_mut(id) else { return false };
         let run = task.run;
-        let is_agent = task.places.get(ip).is_some_and(|place| place.kind == GofdPlaceKind::Agent);
-        is_agent && self.note(id, run, ip, report, now)
+        let is_told = task
+            .places
+            .get(ip)
+            .is_some_and(|place| place.kind == GofdPlaceKind::Agent && place.is_told);
+        is_told && self.note(id, run, ip, report, now)
+    }
+
+    /// Notes that an agent is told of the run: from now on its reports count.
+    pub(crate) fn tell(&mut self, id: &str, run: u32, ip: &str) {
+        let place = self.current(id, run).and_then(|task| task.places.get_mut(ip));
+        if let Some(place) = place {
+            place.is_told = true;
+        }
     }
 
     /// Notes news of a place in a run. True if it changes something.
@@ -203,9 +216,12 @@ impl GofdTable {
         self.0.get_mut(id).filter(|task| task.run == run && !task.status.is_finished())
     }
 
+    /// Forgets what ended long ago. A run that is still being ended would go on in the
+    /// next task of its id.
     fn expire(&mut self, now: UnixMillis) {
         self.0.retain(|_, task| {
-            task.finished_at.is_none_or(|at| now.saturating_since(at) < KEPT_FINISHED)
+            task.is_busy
+                || task.finished_at.is_none_or(|at| now.saturating_since(at) < KEPT_FINISHED)
         });
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use edge_mirror_base::clock::UnixMillis;
@@ -13,6 +14,8 @@ use super::GofdRequest;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GofdTask {
     pub(crate) request: GofdRequest,
+    /// Its files as they are shown, once for all answers.
+    pub(super) files: Arc<[FileStatus]>,
     /// The client that posted it.
     pub(crate) by: IpAddr,
     pub(super) status: GofdStatus,
@@ -34,6 +37,8 @@ pub(crate) struct GofdPlace {
     pub(crate) kind: GofdPlaceKind,
     pub(crate) status: GofdStatus,
     pub(crate) percent: f32,
+    /// True once the run has told an agent of the task: earlier reports are of another run.
+    pub(super) is_told: bool,
     pub(super) started_at: UnixMillis,
     pub(super) finished_at: Option<UnixMillis>,
     /// The last sign of life.
@@ -81,6 +86,7 @@ impl GofdPlace {
             kind,
             status: GofdStatus::Init,
             percent: 0.0,
+            is_told: false,
             started_at: at,
             finished_at: None,
             heard_at: at,
@@ -141,15 +147,13 @@ impl GofdTask {
     }
 
     pub(super) fn shown(&self) -> TaskStatus {
-        let files = self.request.files.iter().map(|path| FileStatus { filename: path.clone() });
-        let files: Vec<_> = files.collect();
         let places = self.places.iter().map(|(ip, place)| {
             let info = IpStatus {
                 status: place.status,
                 percent_complete: place.percent,
                 started_at: Some(place.started_at),
                 finished_at: place.finished_at,
-                dispatch_files: files.clone(),
+                dispatch_files: self.files.clone(),
             };
             (ip.clone(), info)
         });

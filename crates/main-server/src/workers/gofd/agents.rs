@@ -2,13 +2,14 @@
 //! over.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use edge_mirror_base::tasks;
+use bytes::Bytes;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use edge_mirror_gofd::{AgentStart, AgentTask, AgentTaskFile, LinkChain, MetaInfo, PIECE_BYTES};
 use edge_mirror_http::listen::local_address_for;
 use edge_mirror_protocol::{dispatch::TaskFile, package::percent_encoded};
@@ -22,8 +23,9 @@ use crate::{
     state::gofd::{GofdJob, GofdPlaceKind, PlaceReport, chain_of, silence_limit},
 };
 
-/// Calls at a time.
+/// Calls at a time, and the bytes of their bodies: a large task has megabytes of digests.
 const MAX_CALLS: usize = 256;
+const MAX_BODIES_BYTES: usize = 32 << 20;
 /// Time to reach an agent's data port. An agent gives its predecessor as long.
 const REACH_TIMEOUT: Duration = Duration::from_secs(1);
 /// An agent forgets a task in the background of its answer.
@@ -36,11 +38,30 @@ pub(super) struct AgentDelivery {
     run: u32,
     /// In the order of the chain.
     agents: Vec<ToldAgent>,
-    meta: MetaInfo,
+    /// The task as agents are told of it, by the address by which they reach us.
+    posts: HashMap<IpAddr, Bytes>,
     seed: Arc<TaskSeed>,
     silence: Duration,
-    /// Times that silent agents were told again to begin, by address.
-    wakings: Mutex<HashMap<String, u32>>,
+    wakings: Mutex<AgentWakings>,
+}
+
+/// Silent agents that were told again to begin.
+#[derive(Debug, Default)]
+struct AgentWakings {
+    last_at: Option<UnixMillis>,
+    /// Times, and the percentage at the last one, by address.
+    agents: HashMap<String, (u32, f32)>,
+}
+
+impl AgentWakings {
+    /// Notes another one, and returns how many it makes without progress in between.
+    fn note(&mut self, agent: &str, percent: f32, at: UnixMillis) -> u32 {
+        self.last_at = Some(at);
+        let (times, before) = self.agents.entry(agent.to_owned()).or_insert((0, percent));
+        *times = if percent > *before { 1 } else { *times + 1 };
+        *before = percent;
+        *times
+    }
 }
 
 /// An agent, and the address by which it reaches us.
@@ -53,7 +74,7 @@ struct ToldAgent {
 
 impl AgentDelivery {
     /// Reads the files for their digests, and has the data port serve them. None if there
-    /// are no agents.
+    /// are no agents, or none can get them.
     pub(super) async fn prepare(
         server: &Arc<Server>,
         face: &Arc<GofdFace>,
@@ -63,13 +84,20 @@ impl AgentDelivery {
         let is_agent = |ip: &&String| job.places.get(*ip) == Some(&GofdPlaceKind::Agent);
         let mut agents = Vec::new();
         for name in job.request.ips.iter().filter(is_agent) {
-            agents.push(ToldAgent::new(name, face).await?);
+            match ToldAgent::new(name, face).await {
+                Ok(agent) => agents.push(agent),
+                Err(cause) => leave_out(face, job, name, &cause),
+            }
         }
         if agents.is_empty() {
             return Ok(None);
         }
-        let seed = TaskSeed::new(files, server.store.clone());
-        let seed = Arc::new(seed.ok_or("the files are too large for agents of GoFD")?);
+        let Some(seed) = TaskSeed::new(files, server.store.clone()).map(Arc::new) else {
+            for agent in &agents {
+                leave_out(face, job, &agent.name, "the files are too large for agents of GoFD");
+            }
+            return Ok(None);
+        };
         let hashed = seed.clone();
         let pieces = tasks::blocking(move || hashed.digest()).await;
         let pieces = pieces.map_err(|error| error.to_string())?;
@@ -81,29 +109,44 @@ impl AgentDelivery {
             files: files.map(|(posted, file)| meta_file(posted, file.size)).collect(),
         };
         let id = job.request.id.clone();
+        let task = AgentTask {
+            task_id: id.clone(),
+            meta_info: meta,
+            link_chain: LinkChain::default(),
+            speed: i64::try_from(face.config.speed).unwrap_or(i64::MAX),
+        };
+        let own_ips: HashSet<_> = agents.iter().map(|agent| agent.own_ip).collect();
+        let ports = face.ports;
+        let posts = tasks::blocking(move || posts_of(task, own_ips, ports)).await;
         face.offer(&id, seed.clone());
         Ok(Some(Self {
             face: face.clone(),
             id,
             run: job.run,
             agents,
-            meta,
+            posts,
             silence: silence_limit(face.silence, seed.bytes(), face.config.speed),
             seed,
             wakings: Mutex::default(),
         }))
     }
 
+    fn wakings(&self) -> MutexGuard<'_, AgentWakings> {
+        self.wakings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells all agents of the task, and those that have taken it to begin.
     pub(super) async fn begin(&self) {
+        let longest = self.posts.values().map(Bytes::len).max().unwrap_or_default();
         let agents: Vec<_> = self.agents.iter().collect();
-        let told = together(agents.iter().map(|agent| self.tell(agent))).await;
+        let told = agents.iter().map(|agent| self.tell(agent));
+        let told = together(told, calls_at_a_time(longest)).await;
         let told = agents.into_iter().zip(told);
         let taken: Vec<_> = told.filter_map(|(agent, told)| told.then_some(agent)).collect();
         if !self.is_current() {
             return;
         }
-        let reached = together(taken.iter().map(|agent| self.can_reach(agent))).await;
+        let reached = together(taken.iter().map(|agent| self.can_reach(agent)), MAX_CALLS).await;
         let reached: Vec<_> = taken.into_iter().zip(reached).collect();
         let ports: Vec<_> = reached
             .iter()
@@ -113,48 +156,47 @@ impl AgentDelivery {
             let (server, _) = self.own_addresses(agent);
             self.start(agent, chain_of(&server, &ports, place))
         });
-        together(starts).await;
+        together(starts, MAX_CALLS).await;
     }
 
-    /// Tells agents that have been silent for too long to go on with pieces from here: they
-    /// have lost their predecessor, or were restarted. Those that stay silent have failed.
+    /// Tells the first agent of the chain that has been silent for too long to go on with
+    /// pieces from here: it has lost its predecessor, or was restarted. Those behind it wait
+    /// for its pieces, and have time to go on with them. One that stays silent has failed.
     pub(super) async fn wake_silent(&self) {
+        let last_at = self.wakings().last_at;
         let silent = self.face.look(|table, now| {
             let places = table.places(&self.id, self.run)?;
-            let silent = self.agents.iter().filter(|agent| {
-                let place = places.get(&agent.name).filter(|place| !place.status.is_finished());
-                place.is_some_and(|place| {
-                    let heard_at = self.seed.heard_at(agent.ip).unwrap_or(place.heard_at);
-                    now.saturating_since(heard_at.max(place.heard_at)) > self.silence
-                })
-            });
-            Some(silent.collect::<Vec<_>>())
+            self.agents.iter().find_map(|agent| {
+                let place = places.get(&agent.name).filter(|place| !place.status.is_finished())?;
+                let heard_at = [self.seed.heard_at(agent.ip), last_at].into_iter().flatten();
+                let heard_at = heard_at.fold(place.heard_at, UnixMillis::max);
+                let is_silent = now.saturating_since(heard_at) > self.silence;
+                is_silent.then_some((agent, place.percent))
+            })
         });
-        together(silent.unwrap_or_default().into_iter().map(|agent| self.wake(agent))).await;
+        if let Some((agent, percent)) = silent {
+            self.wake(agent, percent).await;
+        }
     }
 
-    async fn wake(&self, agent: &ToldAgent) {
-        let times = {
-            let mut wakings = self.wakings.lock().unwrap_or_else(PoisonError::into_inner);
-            let times = wakings.entry(agent.name.clone()).or_default();
-            *times += 1;
-            *times
-        };
-        info!(
-            "agent {} is silent in task {:?}, it is told to go on (time {times})",
-            agent.name, self.id
-        );
+    async fn wake(&self, agent: &ToldAgent, percent: f32) {
+        let times = self.wakings().note(&agent.name, percent, UnixMillis::now());
+        let (name, id) = (&agent.name, &self.id);
         match times {
             // Pieces that it has stay where they are.
-            1 => {}
+            1 => info!("agent {name} is silent in task {id:?}: it is told to go on"),
             2 => {
+                info!("agent {name} stays silent in task {id:?}: it is told of it anew");
                 self.forget(agent).await;
                 tokio::time::sleep(FORGET_PAUSE).await;
                 if !self.tell(agent).await {
                     return;
                 }
             }
-            _ => return self.note(agent, PlaceReport::Failed),
+            _ => {
+                warn!("agent {name} stays silent in task {id:?}, which has failed there");
+                return self.note(agent, PlaceReport::Failed);
+            }
         }
         let (server, _) = self.own_addresses(agent);
         self.start(agent, vec![server, self.data_address(agent.ip)]).await;
@@ -163,7 +205,7 @@ impl AgentDelivery {
     /// Tells all agents that the task is over.
     pub(super) async fn end(&self) {
         self.face.withdraw(&self.id, &self.seed);
-        together(self.agents.iter().map(|agent| self.forget(agent))).await;
+        together(self.agents.iter().map(|agent| self.forget(agent)), MAX_CALLS).await;
     }
 
     fn is_current(&self) -> bool {
@@ -174,16 +216,14 @@ impl AgentDelivery {
         self.face.change(|table, now| table.note(&self.id, self.run, &agent.name, report, now));
     }
 
-    /// Tells an agent of the task. False if it does not take it.
+    /// Tells an agent of the task, unless it was cancelled meanwhile. False if it does not
+    /// take it.
     async fn tell(&self, agent: &ToldAgent) -> bool {
-        let (server, server_addr) = self.own_addresses(agent);
-        let task = AgentTask {
-            task_id: self.id.clone(),
-            meta_info: self.meta.clone(),
-            link_chain: LinkChain { dispatch_addrs: vec![server], server_addr },
-            speed: i64::try_from(self.face.config.speed).unwrap_or(i64::MAX),
-        };
-        let body = serde_json::to_vec(&task).unwrap_or_default();
+        if !self.is_current() {
+            return false;
+        }
+        self.face.look(|table, _| table.tell(&self.id, self.run, &agent.name));
+        let body = self.posts.get(&agent.own_ip).cloned().unwrap_or_default();
         self.deliver(agent, "/api/v1/agent/tasks", body).await
     }
 
@@ -192,13 +232,13 @@ impl AgentDelivery {
         let link_chain = LinkChain { dispatch_addrs, server_addr };
         let start = AgentStart { task_id: self.id.clone(), link_chain };
         let body = serde_json::to_vec(&start).unwrap_or_default();
-        if self.deliver(agent, "/api/v1/agent/tasks/start", body).await {
+        if self.deliver(agent, "/api/v1/agent/tasks/start", body.into()).await {
             self.note(agent, PlaceReport::Begun);
         }
     }
 
     /// Posts something; an agent that can't be told has failed.
-    async fn deliver(&self, agent: &ToldAgent, path: &str, body: Vec<u8>) -> bool {
+    async fn deliver(&self, agent: &ToldAgent, path: &str, body: Bytes) -> bool {
         let told = self.call(agent, Method::POST, path, body).await;
         if let Err(cause) = &told {
             warn!("agent {} does not take task {:?}: {cause}", agent.name, self.id);
@@ -209,7 +249,7 @@ impl AgentDelivery {
 
     async fn forget(&self, agent: &ToldAgent) {
         let path = format!("/api/v1/agent/tasks/{}", percent_encoded(&self.id));
-        if let Err(cause) = self.call(agent, Method::DELETE, &path, Vec::new()).await {
+        if let Err(cause) = self.call(agent, Method::DELETE, &path, Bytes::new()).await {
             info!("agent {} was not told that task {:?} is over: {cause}", agent.name, self.id);
         }
     }
@@ -219,7 +259,7 @@ impl AgentDelivery {
         agent: &ToldAgent,
         method: Method,
         path: &str,
-        body: Vec<u8>,
+        body: Bytes,
     ) -> Result<(), String> {
         let config = &self.face.config;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -253,27 +293,57 @@ impl AgentDelivery {
 
     /// Our data port and management port as the agent reaches them.
     fn own_addresses(&self, agent: &ToldAgent) -> (String, String) {
-        let (mgnt, data) = self.face.ports;
-        let at = |port| SocketAddr::new(agent.own_ip, port).to_string();
-        (at(data), at(mgnt))
+        addresses_at(agent.own_ip, self.face.ports)
     }
 }
 
+/// Our data port and management port at an address.
+fn addresses_at(own_ip: IpAddr, (mgnt, data): (u16, u16)) -> (String, String) {
+    let at = |port| SocketAddr::new(own_ip, port).to_string();
+    (at(data), at(mgnt))
+}
+
+/// The task as agents are told of it, by the address by which they reach us. Computes for
+/// a while where there are many digests.
+fn posts_of(
+    mut task: AgentTask,
+    own_ips: HashSet<IpAddr>,
+    ports: (u16, u16),
+) -> HashMap<IpAddr, Bytes> {
+    let posts = own_ips.into_iter().map(|own_ip| {
+        let (server, server_addr) = addresses_at(own_ip, ports);
+        task.link_chain = LinkChain { dispatch_addrs: vec![server], server_addr };
+        (own_ip, Bytes::from(serde_json::to_vec(&task).unwrap_or_default()))
+    });
+    posts.collect()
+}
+
+/// Notes that an address does not get the task; the others do.
+fn leave_out(face: &GofdFace, job: &GofdJob, name: &str, cause: &str) {
+    let id = &job.request.id;
+    warn!("agent {name} does not get task {id:?}: {cause}");
+    face.change(|table, now| table.note(id, job.run, name, PlaceReport::Failed, now));
+}
+
+fn calls_at_a_time(body_bytes: usize) -> usize {
+    (MAX_BODIES_BYTES / body_bytes.max(1)).clamp(4, MAX_CALLS)
+}
+
 /// Makes several calls at a time; the answers are in their order.
-async fn together<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
+async fn together<F: Future>(calls: impl Iterator<Item = F>, most: usize) -> Vec<F::Output> {
     let calls: Vec<F> = calls.collect();
-    stream::iter(calls).buffered(MAX_CALLS).collect().await
+    stream::iter(calls).buffered(most).collect().await
 }
 
 impl ToldAgent {
     async fn new(name: &str, face: &GofdFace) -> Result<Self, String> {
-        let ip: IpAddr = name.parse().map_err(|_| format!("{name:?} is no address"))?;
+        let ip: IpAddr = name.parse().map_err(|_| format!("{name:?} is no IP address"))?;
         let own_ip = match face.config.ip {
             Some(ip) => ip,
             None => {
                 let port = face.config.agent_mgnt_port.unwrap_or_default();
                 let own = local_address_for(SocketAddr::new(ip, port)).await;
-                own.map_err(|error| format!("{name} can't be reached: {error}"))?
+                own.map_err(|error| format!("there is no way to it: {error}"))?
             }
         };
         Ok(Self { name: name.to_owned(), ip, own_ip })
@@ -293,4 +363,24 @@ fn meta_file(posted: &str, length: u64) -> AgentTaskFile {
     let (path, name) = posted.rsplit_once('/').unwrap_or(("", posted));
     let (path, name, sum) = (format!("{path}/"), name.to_owned(), String::new());
     AgentTaskFile { length, path, name, sum }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_gets_on_after_a_waking_is_not_near_its_failure() {
+        let mut wakings = AgentWakings::default();
+        let mut note = |agent, percent| wakings.note(agent, percent, UnixMillis::from_secs(1));
+        let times: Vec<_> = [0.0, 0.0, 10.0, 10.0, 10.0].map(|percent| note("a", percent)).into();
+        assert_eq!(times, [1, 2, 1, 2, 3]);
+        assert_eq!(note("b", 10.0), 1);
+    }
+
+    #[test]
+    fn large_bodies_are_sent_few_at_a_time() {
+        let calls = [0, 1_000, 1 << 20, 28 << 20, usize::MAX].map(calls_at_a_time);
+        assert_eq!(calls, [256, 256, 32, 4, 4]);
+    }
 }

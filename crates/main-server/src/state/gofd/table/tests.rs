@@ -25,6 +25,13 @@ fn status(table: &mut GofdTable, now: u64) -> Option<(GofdStatus, Vec<GofdStatus
     Some((shown.status, shown.dispatch_infos.values().map(|info| info.status).collect()))
 }
 
+/// Has the agents A and B told of a run.
+fn tell(table: &mut GofdTable, run: u32) {
+    for ip in [A, B] {
+        table.tell("1", run, ip);
+    }
+}
+
 const A: &str = "10.0.0.1";
 const B: &str = "10.0.0.2";
 
@@ -38,6 +45,8 @@ fn a_task_is_completed_only_if_all_are_and_goes_after_five_minutes() {
         assert_eq!(table.take_due(5).len(), 1);
         assert_eq!(table.take_due(5), []);
         table.begin("1", 1);
+        assert!(!table.report("1", A, PlaceReport::Completed, at(1)), "of an earlier task");
+        tell(&mut table, 1);
         assert!(table.report("1", A, PlaceReport::Progress(13.8), at(1)));
         assert_eq!(status(&mut table, 1), Some((InProgress, vec![InProgress, Init])));
         assert!(table.report("1", A, PlaceReport::Completed, at(2)));
@@ -46,6 +55,8 @@ fn a_task_is_completed_only_if_all_are_and_goes_after_five_minutes() {
         assert!(!table.report("2", A, PlaceReport::Failed, at(3)));
         assert_eq!(status(&mut table, 3), Some((InProgress, vec![Completed, Init])));
         assert!(table.report("1", B, second, at(4)));
+        assert_eq!(status(&mut table, 304).unwrap().0, whole, "its run is being ended");
+        table.release("1");
         assert_eq!(status(&mut table, 303).unwrap().0, whole);
         assert_eq!(status(&mut table, 304), None);
         assert!(posted(&mut table, &["/other"], &[A], 304).is_ok(), "the id is free");
@@ -61,6 +72,7 @@ fn the_same_task_again_is_the_same_and_another_is_refused() {
     for (files, ips) in [(vec!["/a"], vec![A, B]), (vec!["/a", "/b"], vec![A])] {
         assert_eq!(posted(&mut table, &files, &ips, 2), Err(GofdRefusal::Existed));
     }
+    tell(&mut table, 1);
     table.report("1", A, PlaceReport::Completed, at(3));
     table.report("1", B, PlaceReport::Failed, at(3));
     assert_eq!(posted(&mut table, &["/a", "/b"], &[A, B], 4), Ok(()));
@@ -86,6 +98,7 @@ fn a_cancelled_task_has_failed_and_a_finished_one_stays() {
     assert_eq!(status(&mut table, 1), Some((GofdStatus::Failed, vec![GofdStatus::Init])));
     assert_eq!(table.take_due(5), []);
     posted(&mut table, &["/a"], &[A], 2).unwrap();
+    tell(&mut table, 2);
     table.report("1", A, PlaceReport::Completed, at(3));
     assert!(table.cancel("1", at(4)));
     assert_eq!(status(&mut table, 4).unwrap().0, GofdStatus::Completed);
