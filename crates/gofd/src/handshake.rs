@@ -119,10 +119,15 @@ impl Handshake {
         Ok(bytes)
     }
 
+    /// True if it has this user.
+    pub fn is_of_user(&self, credentials: &GofdCredentials) -> bool {
+        self.user.as_bytes().ct_eq(credentials.user.as_bytes()).into()
+    }
+
     /// Computes for some milliseconds.
     fn is_of(&self, credentials: &GofdCredentials) -> bool {
-        let is_user = self.user.as_bytes().ct_eq(credentials.user.as_bytes());
-        bool::from(is_user & digest(&credentials.password, &self.salt).ct_eq(&self.digest))
+        self.is_of_user(credentials)
+            && bool::from(digest(&credentials.password, &self.salt).ct_eq(&self.digest))
     }
 
     /// True if it has this user and password. The stretching of a password is work for a

@@ -220,6 +220,10 @@ async fn admitted<D: SeedDirectory>(
     directory: &D,
 ) -> Result<OfferedSeed<D::Source>, DataPortEvent> {
     let credentials = directory.credentials();
+    // Before the work of stretching a password.
+    if !handshake.is_of_user(&credentials) {
+        return Err(DataPortEvent::Password);
+    }
     // Never closed.
     let _permit: Option<SemaphorePermit<'_>> = STRETCHING.acquire().await.ok();
     if !handshake.is_from(&credentials).await {

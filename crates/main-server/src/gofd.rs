@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_gofd::DataPort;
 use edge_mirror_http::{
-    listen::{Handlers, Listener},
+    listen::{Connections, Handlers, Listener},
     tls::{CertificateFiles, LiveServerConfig},
 };
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,10 @@ use crate::{
     server::{GofdFace, GofdOptions, Server},
     workers::{self, certificates::CertificateFollower},
 };
+
+/// Connections to the management port. Those of tablets are others: GoFD's clients take no
+/// place of theirs.
+const MAX_CONNECTIONS: usize = 256;
 
 /// The face with its ports, not yet served.
 pub(crate) struct BoundGofd {
@@ -67,8 +71,8 @@ impl BoundGofd {
             data.address()
         );
         let router = api::gofd::router(server.clone(), face.clone());
-        // Not those of tablets: GoFD's clients take no place of theirs.
-        let answers = Handlers { shown, ..router.into() };
+        let places = Arc::new(Connections::new(MAX_CONNECTIONS, Arc::default()));
+        let answers = Handlers { shown, connections: places, ..router.into() };
         connections.spawn("GoFD", listener.serve(answers, connections.clone(), stop.clone()));
         let serving = data.serve(face.clone(), connections.clone(), stop.clone());
         connections.spawn("GoFD data port", serving);

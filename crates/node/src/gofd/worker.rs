@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use edge_mirror_base::tasks::Tasks;
 use edge_mirror_gofd::DataPort;
 use edge_mirror_http::{
-    listen::{Handlers, Listener},
+    listen::{Connections, Handlers, Listener},
     tls::LiveServerConfig,
 };
 use edge_mirror_settings::Settings;
@@ -22,6 +22,8 @@ use crate::board::StatusBoard;
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// Time for what is under way when the settings change.
 const WIND_DOWN: Duration = Duration::from_secs(2);
+/// Connections to the management port: one server calls now and then.
+const MAX_CONNECTIONS: usize = 256;
 
 pub(crate) struct AgentWorker {
     pub(crate) settings: Arc<Settings>,
@@ -84,7 +86,8 @@ impl AgentWorker {
         let agent = Arc::new(agent);
         info!("this node is an agent of GoFD at {} and {}", mgnt.address(), data.address());
         let shown = if options.tls { self.shown.clone() } else { Arc::default() };
-        let answers = Handlers { shown, ..api::router(agent.clone()).into() };
+        let connections = Arc::new(Connections::new(MAX_CONNECTIONS, Arc::default()));
+        let answers = Handlers { shown, connections, ..api::router(agent.clone()).into() };
         let end = tasks.token().clone();
         tasks.spawn("GoFD agent", mgnt.serve(answers, tasks.clone(), end.clone()));
         tasks.spawn("GoFD agent's data port", data.serve(agent, tasks.clone(), end));
