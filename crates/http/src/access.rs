@@ -82,6 +82,8 @@ pub enum AuthMethod {
     Session { until_s: u64 },
     /// `security.open`.
     Open,
+    /// The password that clients of GoFD have, for what GoFD's server lets them do.
+    Gofd,
 }
 
 impl fmt::Display for Operator {
@@ -91,6 +93,7 @@ impl fmt::Display for Operator {
             AuthMethod::Token => "with the admin token",
             AuthMethod::Session { .. } => "logged in",
             AuthMethod::Open => "security.open is on",
+            AuthMethod::Gofd => "with GoFD's password",
         };
         write!(f, "{} ({how})", self.address)
     }

@@ -58,6 +58,7 @@ export default {
       session: ["已登录", "logged in"],
       open: ["未登录（--open）", "without a login (--open)"],
       node: ["节点上的程序", "a program at a node"],
+      gofd: ["GoFD", "GoFD"],
     },
     detail: {
       title: ["标题", "title"],

@@ -146,7 +146,8 @@ impl AccessControl {
             Ok(AuthMethod::Token) => (Some("token"), None),
             Ok(AuthMethod::Session { until_s }) => (Some("session"), Some(until_s)),
             Ok(AuthMethod::Open) => (Some("open"), None),
-            Err(_) => (None, None),
+            // Pages are no part of GoFD.
+            Ok(AuthMethod::Gofd) | Err(_) => (None, None),
         };
         Rights {
             operator: how.is_some(),

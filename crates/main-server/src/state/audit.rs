@@ -50,6 +50,8 @@ pub(crate) enum AuditedLogin {
     Open,
     /// By being a node of the fleet, whose operator lets programs send.
     Node,
+    /// By the password that clients of GoFD have.
+    Gofd,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +105,7 @@ impl From<&Operator> for AuditedOperator {
             AuthMethod::Token => AuditedLogin::Token,
             AuthMethod::Session { .. } => AuditedLogin::Session,
             AuthMethod::Open => AuditedLogin::Open,
+            AuthMethod::Gofd => AuditedLogin::Gofd,
         };
         Self { address: by.address, how }
     }

@@ -160,7 +160,7 @@ impl GofdRun<'_> {
 
     /// The client that posted the task has proved that it knows the password.
     fn operator(&self) -> Operator {
-        Operator { address: self.job.by, how: AuthMethod::Token }
+        Operator { address: self.job.by, how: AuthMethod::Gofd }
     }
 
     /// Notes how far the nodes are.
