@@ -60,7 +60,7 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
                 "The folder for the files, the downdir of GoFD's configuration. Files of the same name are replaced.",
             )
             .cautioned(
-                "GoFD 服务端的用户可以替换这个文件夹中的任何文件；请勿填写系统文件夹。",
+                "能使用 GoFD 服务端的人可以替换这个文件夹中的任何文件；请勿填写系统文件夹。",
                 "Users of the GoFD server can replace any file in this folder: do not name one of the system's.",
             )
             .advanced(),
