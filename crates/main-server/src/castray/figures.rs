@@ -7,6 +7,7 @@ use edge_mirror_protocol::dispatch::TaskId;
 
 /// Numbers for nodes that name none: there are no sockets behind them.
 const FIRST_PORT: u16 = 20_000;
+const LOWEST_PORT: u16 = 1024;
 /// Casts and transfers of one node whose end is looked for; beyond, the oldest count as lost.
 const MAX_AWAITED: usize = 1000;
 
@@ -110,6 +111,8 @@ pub(super) struct FigureBook {
     nodes: HashMap<String, NodeFigures>,
     ports: HashMap<String, u16>,
     taken: HashMap<u16, String>,
+    /// The first number to try for the next node that names none; 0 at the start.
+    next_port: u16,
 }
 
 impl FigureBook {
@@ -163,13 +166,24 @@ impl FigureBook {
         if let Some(port) = self.ports.get(id) {
             return *port;
         }
-        // Found soon: those after the last one that was given are free mostly.
-        let after = FIRST_PORT.saturating_add(u16::try_from(self.ports.len()).unwrap_or(u16::MAX));
-        let free =
-            (after..=u16::MAX).chain(1024..after).find(|port| !self.taken.contains_key(port));
-        let Some(port) = free else { return 0 };
+        if self.is_full() {
+            return 0;
+        }
+        // Found soon: the one after the last one that was given is free mostly.
+        let next = if self.next_port == 0 { FIRST_PORT } else { self.next_port };
+        let mut all = (next..=u16::MAX).chain(LOWEST_PORT..next);
+        let Some(port) = all.find(|port| !self.taken.contains_key(port)) else { return 0 };
+        self.next_port = port.checked_add(1).unwrap_or(LOWEST_PORT);
         self.take_port(id, port);
         port
+    }
+
+    /// True if no number is left for those that name none.
+    fn is_full(&self) -> bool {
+        let all = usize::from(u16::MAX - LOWEST_PORT) + 1;
+        // Nodes may name lower ones, which are no others'.
+        let low = || (0..LOWEST_PORT).filter(|port| self.taken.contains_key(port)).count();
+        self.taken.len() >= all && self.taken.len() - low() >= all
     }
 }
 
@@ -188,6 +202,17 @@ mod tests {
         assert!(ports[0] == ports[2] && ports[0] != ports[1] && !ports.contains(&9000));
         book.retain(|id| id != "a");
         assert!(book.take_port("b", 9000) && book.port("b") == 9000);
+    }
+
+    #[test]
+    fn ports_go_round_and_end() {
+        let mut book = FigureBook::default();
+        assert!(book.take_port("low", 80));
+        let ports: Vec<_> = (0..64_512).map(|n| book.port(&n.to_string())).collect();
+        assert_eq!((ports[0], ports[45_535], ports[45_536]), (20_000, 65_535, 1024));
+        assert!(!ports.contains(&0) && book.port("one too many") == 0);
+        book.remove("7");
+        assert_eq!(book.port("in its place"), 20_007);
     }
 
     #[test]

@@ -28,6 +28,9 @@ impl CastKind {
     }
 }
 
+/// Flaws that are listed.
+const MAX_FLAWS: usize = 100;
+
 const CONTENT_KINDS: [(&str, &str); 3] = [("text", "text"), ("file", "file"), ("json", "json")];
 
 #[derive(Clone, Debug, PartialEq)]
@@ -141,6 +144,9 @@ impl<'a> MessageReader<'a> {
         };
         let mut recipients = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
+            if self.flaws.len() >= MAX_FLAWS {
+                break;
+            }
             match item.as_str() {
                 Some(id) => recipients.push(id.to_owned()),
                 None => {
@@ -213,6 +219,8 @@ mod tests {
             let flaws = read(changed.clone()).unwrap_err();
             assert_eq!((&flaws[0]["type"], &flaws[0]["loc"]), (&json!(kind), &loc), "{changed}");
         }
+        let flaws = read(json!({"recipients": vec![0; 5000]})).unwrap_err();
+        assert_eq!(flaws.len(), MAX_FLAWS);
         let flaws = CastMessage::read(&Map::new()).unwrap_err();
         assert_eq!(flaws.len(), 5);
         assert!(flaws.iter().all(|flaw| flaw["type"] == "missing" && flaw["input"] == json!({})));
