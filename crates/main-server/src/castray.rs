@@ -28,17 +28,19 @@ mod upload;
 
 use std::{
     io,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequestParts, Request, State},
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::Response,
     routing::{delete, get, post},
 };
+use edge_mirror_base::tasks;
 use edge_mirror_http::{
     access::{self, AuthMethod, Operator},
     wire::{self, body::drain_and_answer},
@@ -60,6 +62,7 @@ const MAX_EVENTS: usize = 256;
 const MAX_WORKING: usize = 2;
 /// Uploads at a time.
 const MAX_UPLOADING: usize = 8;
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Options of the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +96,7 @@ struct CastRayFace {
     figures: Mutex<FigureBook>,
     history: Mutex<MessageHistory>,
     folder: Arc<FileFolder>,
-    working: Semaphore,
+    working: Arc<Semaphore>,
     uploading: Semaphore,
     events: broadcast::Sender<Arc<str>>,
     sockets: Arc<Semaphore>,
@@ -113,7 +116,7 @@ impl CastRayFace {
             figures: Mutex::default(),
             history: Mutex::new(MessageHistory::new(size(options.max_messages))),
             folder: Arc::new(folder),
-            working: Semaphore::new(MAX_WORKING),
+            working: Arc::new(Semaphore::new(MAX_WORKING)),
             uploading: Semaphore::new(MAX_UPLOADING),
             events: broadcast::Sender::new(MAX_EVENTS),
             sockets: Arc::new(Semaphore::new(
@@ -134,6 +137,19 @@ impl CastRayFace {
     /// True if it is a node or a virtual one.
     fn has_node(&self, id: &str) -> bool {
         self.server.virtual_nodes().has(id) || self.server.known().get(id).is_some()
+    }
+
+    /// Does work that keeps a disk busy. It goes on when the client leaves, and keeps its
+    /// permit.
+    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        // Never closed.
+        let permit = self.working.clone().acquire_owned().await.ok();
+        let held = move || {
+            let done = work();
+            drop(permit);
+            done
+        };
+        tasks::blocking(held).await
     }
 
     /// Tells all sockets of an event.
@@ -197,6 +213,12 @@ async fn refuse_strangers(State(face): Face, request: Request, next: Next) -> Re
     let access = &face.server.access;
     let address = access.caller(&parts).address;
     let is_listed = face.allow_from.iter().any(|subnet| subnet.contains(address));
+    if is_listed && may_be_rebound(&parts.headers) {
+        access.log_refused(&parts, "a browser's, by a name that others may have made point here");
+        let text = "浏览器请用 IP 地址或不带点的主机名访问 / a browser has to name an IP address or a host without a dot";
+        let answer = wire::detail(StatusCode::FORBIDDEN, text);
+        return drain_and_answer(&parts.headers, body, answer).await;
+    }
     if is_listed || access.is_local(&parts) {
         return next.run(Request::from_parts(parts, body)).await;
     }
@@ -205,6 +227,31 @@ async fn refuse_strangers(State(face): Face, request: Request, next: Next) -> Re
         "只接受本机的请求；启动主控服务器时可用 --castray-from 允许 {address} / only programs on this machine may call; start the main server with --castray-from to allow {address}"
     );
     drain_and_answer(&parts.headers, body, wire::detail(StatusCode::FORBIDDEN, text)).await
+}
+
+/// True if a page that made its own name point here (DNS rebinding) may have sent it: here is
+/// no login that would keep it out. Browsers name the origin; programs don't.
+fn may_be_rebound(headers: &HeaderMap) -> bool {
+    let is_browsers = headers.contains_key(header::ORIGIN) || headers.contains_key(SITE);
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        _ => "",
+    };
+    is_browsers && !is_address_or_local_name(host)
+}
+
+/// True of an IP address or a name without a dot, with or without a port: nobody can have
+/// such a name of their own.
+fn is_address_or_local_name(host: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((address, rest)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        let is_end = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        return is_end && address.parse::<Ipv6Addr>().is_ok();
+    }
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let is_name = !name.is_empty() && !name.contains('.');
+    is_port(port) && (is_name || name.parse::<Ipv4Addr>().is_ok())
 }
 
 /// The caller, who may do what this protocol can.
@@ -223,5 +270,36 @@ impl FromRequestParts<Arc<CastRayFace>> for FaceCaller {
             false => AuthMethod::Open,
         };
         Ok(Self(Operator { address: access.caller(parts).address, how }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn browsers_name_an_address_or_a_name_that_nobody_can_register() {
+        for host in ["10.0.0.5:8010", "10.0.0.5", "[fd00::1]:8010", "[::1]", "main", "main:8010"] {
+            assert!(is_address_or_local_name(host), "{host}");
+        }
+        for host in
+            ["venue.example", "main.:80", "10.0.0.5.evil.example", "[x]", "[::1]x", "", ":1"]
+        {
+            assert!(!is_address_or_local_name(host), "{host}");
+        }
+        let asked = |fields: &[(&'static str, &'static str)]| {
+            let fields = fields.iter().map(|&(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            let headers: HeaderMap = fields.collect();
+            may_be_rebound(&headers)
+        };
+        let host = ("host", "venue.example");
+        assert!(!asked(&[host]), "a program");
+        assert!(asked(&[host, ("origin", "http://venue.example")]));
+        assert!(asked(&[host, ("sec-fetch-site", "same-origin")]));
+        assert!(!asked(&[("host", "10.0.0.5"), ("origin", "http://10.0.0.5")]));
     }
 }

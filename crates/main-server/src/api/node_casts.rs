@@ -33,7 +33,7 @@ use crate::{
     server::{NamedPlace, Server},
     state::{
         audit::{AuditedLogin, AuditedOperator},
-        casts::{CastOrigin, CastSelection},
+        casts::{CASTRAY_TOPIC, CastOrigin, CastSelection},
         fleet::NodePolicy,
     },
 };
@@ -194,7 +194,8 @@ async fn next_casts(
     let mut waits_until = ends.filter(|_| outbox.has_name(&place.stream));
     loop {
         let after = server.cast_place(node_id, &place).await?;
-        let kept = server.casts_after(node_id, after).await?;
+        let mut kept = server.casts_after(node_id, after).await?;
+        kept.texts.retain(|text| !is_own_castray_message(text, node_id));
         let (live, dropped) = live_casts.recent(node_id, &live_place);
         server.counts.dropped_casts.counter(DroppedCastReader::Node).add(dropped);
         let is_empty = kept.texts.is_empty() && live.texts.is_empty();
@@ -217,6 +218,18 @@ async fn next_casts(
     }
 }
 
+/// True of what a CastRay node sent to all: they are the others.
+fn is_own_castray_message(text: &str, node_id: &str) -> bool {
+    // Most are not CastRay's, and needn't be parsed to know it.
+    if !text.contains(&format!("\"topic\":\"{CASTRAY_TOPIC}\"")) {
+        return false;
+    }
+    let Ok(cast) = serde_json::from_str::<Value>(text) else { return false };
+    let is_theirs = cast["topic"] == *CASTRAY_TOPIC && cast["from"] == *node_id;
+    let kind = cast["body"]["cast_type"].as_str();
+    is_theirs && matches!(kind, Some("broadcast" | "multicast"))
+}
+
 /// A `CastAnswer` of texts that are JSON already.
 fn answer(NodeCasts { kept, live }: &NodeCasts) -> Response {
     let mut body = format!("{{\"stream\":\"{}\",\"after\":{},\"casts\":", kept.stream, kept.after);
@@ -237,4 +250,24 @@ fn push_list(body: &mut String, texts: &[Arc<str>]) {
         body.push_str(text);
     }
     body.push_str(if texts.is_empty() { "[]" } else { "]" });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_sends_to_all_from_castray_gets_no_copy() {
+        let is_own = |topic: &str, kind: &str, from: &str| {
+            let body = json!({"cast_type": kind, "sender": from});
+            let cast = json!({"id": "s-1", "topic": topic, "body": body, "from": from});
+            is_own_castray_message(&cast.to_string(), "a")
+        };
+        assert!(is_own("castray", "broadcast", "a") && is_own("castray", "multicast", "a"));
+        assert!(!is_own("castray", "unicast", "a") && !is_own("castray", "broadcast", "b"));
+        assert!(!is_own("news", "broadcast", "a"));
+        assert!(!is_own_castray_message("{\"topic\":\"castray\"", "a"));
+    }
 }

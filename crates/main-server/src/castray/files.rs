@@ -37,7 +37,7 @@ impl From<FolderError> for FaceRefusal {
 
 pub(super) async fn list(State(face): Face) -> Result<Json<Value>, FaceRefusal> {
     let folder = face.folder.clone();
-    let files = tasks::blocking(move || folder.list()).await.map_err(FolderError::from)?;
+    let files = tasks::blocking_limited(move || folder.list()).await.map_err(FolderError::from)?;
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let shown = files.iter().map(|file| {
         let time = local_time(file.modified_at);
@@ -75,7 +75,7 @@ pub(super) async fn remove(
 }
 
 async fn remove_from(folder: Arc<FileFolder>, name: String) -> Result<u64, FolderError> {
-    tasks::blocking(move || folder.remove(&name)).await
+    tasks::blocking_limited(move || folder.remove(&name)).await
 }
 
 pub(super) fn download_url(name: &str) -> String {

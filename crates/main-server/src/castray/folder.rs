@@ -12,6 +12,7 @@ use edge_mirror_base::{
     atomic::{self, Scratch},
     clock::UnixMillis,
 };
+use edge_mirror_http::wire::pages;
 use edge_mirror_protocol::{dispatch::check_file_name, package::Sha256};
 use md5::Md5;
 use sha2::{Digest, Sha256 as Sha256Hasher};
@@ -71,6 +72,23 @@ pub(super) struct FileDigests {
     pub(super) sha256: Sha256,
 }
 
+/// A file in its place.
+#[derive(Clone, Debug)]
+pub(super) struct PlacedFile {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) digests: FileDigests,
+}
+
+/// The end of a new file whose name another one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NameClash {
+    /// It replaces the other one.
+    Replace,
+    /// It gets a longer name.
+    Rename,
+}
+
 /// Bytes that are digested as they pass.
 #[derive(Default)]
 pub(super) struct DigestWriter {
@@ -120,10 +138,23 @@ impl FileFolder {
     pub(super) fn path_of(&self, name: &str) -> Result<PathBuf, FolderError> {
         let checked = check_file_name(name);
         checked.map_err(|error| FolderError::Name(error.to_string()))?;
+        if pages::has(name) {
+            let text = format!("{name} 是页面的一部分 / {name} is a part of the page");
+            return Err(FolderError::Name(text));
+        }
         match name.contains('/') {
             true => Err(FolderError::Name(name.to_owned())),
             false => Ok(self.path.join(name)),
         }
+    }
+
+    /// A name that no file has: this one, or a longer one.
+    fn free_name(&self, name: &str) -> String {
+        if !self.has(name) {
+            return name.to_owned();
+        }
+        let (stem, ending) = name.split_at(name.rfind('.').unwrap_or(name.len()));
+        format!("{stem}_{:016x}{ending}", fastrand::u64(..))
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -230,16 +261,26 @@ impl NewFile {
         Ok(())
     }
 
-    /// Puts the file in its place, where it replaces one with this name.
-    pub(super) fn persist(mut self, name: &str) -> Result<(PathBuf, FileDigests), FolderError> {
-        let path = self.folder.path_of(name)?;
+    /// Puts the file in its place.
+    pub(super) fn persist(
+        mut self,
+        name: &str,
+        clash: NameClash,
+    ) -> Result<PlacedFile, FolderError> {
+        self.folder.path_of(name)?;
         let Some(scratch) = self.scratch.take() else { return Err(FolderError::Unknown) };
         let digests = std::mem::take(&mut self.digests);
         let written = digests.bytes;
         let folder = self.folder.clone();
-        let placing = || -> io::Result<Option<u64>> {
+        let placing = || -> Result<(String, PathBuf), FolderError> {
             let durable = scratch.sync()?;
+            // Nobody else places a file meanwhile.
             let mut usage = folder.usage();
+            let name = match clash {
+                NameClash::Replace => name.to_owned(),
+                NameClash::Rename => folder.free_name(name),
+            };
+            let path = folder.path_of(&name)?;
             let before = fs::metadata(&path).ok().filter(fs::Metadata::is_file);
             let before = before.map(|before| before.len());
             scratch.persist(durable, &path)?;
@@ -247,14 +288,11 @@ impl NewFile {
                 Some(bytes) => usage.bytes = usage.bytes.saturating_sub(bytes),
                 None => usage.files += 1,
             }
-            Ok(before)
+            Ok((name, path))
         };
-        if let Err(error) = placing() {
-            folder.give_back(written);
-            return Err(error.into());
-        }
+        let (name, path) = placing().inspect_err(|_| folder.give_back(written))?;
         atomic::sync_folder_of(&path)?;
-        Ok((path, digests.finish()))
+        Ok(PlacedFile { name, path, digests: digests.finish() })
     }
 }
 
@@ -273,7 +311,7 @@ mod tests {
     fn put(folder: &Arc<FileFolder>, name: &str, bytes: &[u8]) -> Result<FileDigests, FolderError> {
         let mut file = folder.begin()?;
         file.write(bytes)?;
-        file.persist(name).map(|(_, digests)| digests)
+        file.persist(name, NameClash::Replace).map(|placed| placed.digests)
     }
 
     #[test]
@@ -301,11 +339,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_here_replaces_nothing() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Arc::new(FileFolder::open(temporary.path().join("f"), 100).unwrap());
+        for (name, ending) in [("a.txt", ".txt"), ("a", "")] {
+            let placed = [b"1", b"2", b"3"].map(|bytes| {
+                let mut file = folder.begin().unwrap();
+                file.write(bytes).unwrap();
+                file.persist(name, NameClash::Rename).unwrap()
+            });
+            assert_eq!(placed[0].name, name);
+            for (placed, byte) in placed.iter().zip(*b"123") {
+                assert!(placed.name.starts_with('a') && placed.name.ends_with(ending));
+                assert_eq!(std::fs::read(&placed.path).unwrap(), [byte]);
+            }
+        }
+        assert_eq!((folder.list().unwrap().len(), folder.usage().files), (6, 6));
+    }
+
+    #[test]
     fn no_name_leads_out_of_the_folder() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Arc::new(FileFolder::open(temporary.path().join("f"), 100).unwrap());
         std::fs::write(temporary.path().join("x"), b"outside").unwrap();
-        for name in ["../x", "..", "a/b", "/etc/passwd", "a\\b", "", ".hidden", "nul.txt", "a\n"] {
+        for name in [
+            "../x",
+            "..",
+            "a/b",
+            "/etc/passwd",
+            "a\\b",
+            "",
+            ".hidden",
+            "nul.txt",
+            "a\n",
+            "index.html",
+        ] {
             assert!(matches!(put(&folder, name, b"1"), Err(FolderError::Name(_))), "{name}");
             assert!(folder.open_file(name).is_err() && folder.remove(name).is_err(), "{name}");
         }

@@ -1,12 +1,9 @@
 //! `/api/file-generator`: sample files.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use edge_mirror_base::{
-    clock::{UnixMillis, now_s},
-    tasks,
-};
+use edge_mirror_base::clock::{UnixMillis, now_s};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -14,7 +11,7 @@ use super::{
     body::{FaceJson, FaceRefusal},
     content::{SampleFile, SampleKind},
     files::{download_url, local_time},
-    folder::{FileDigests, FolderError},
+    folder::{FolderError, NameClash, PlacedFile},
     nodes::outcome,
     sizes::{self, MAX_FILE},
 };
@@ -63,17 +60,12 @@ pub(super) async fn create(State(face): Face, body: FaceJson) -> Result<Json<Val
     let (bytes, kind) = (size_of(&body, "1KB")?, kind_of(&body, "text")?);
     let has_head = body.flag("include_metadata", true);
     let named = body.text("file_name", "");
-    let mut name = match named.is_empty() {
+    let name = match named.is_empty() {
         true => generated_name("sample", bytes, kind),
         false => safe_name(&named),
     };
-    if face.folder.has(&name) {
-        let (stem, ending) = name.rsplit_once('.').unwrap_or((&name, "txt"));
-        name = format!("{stem}_{}.{ending}", now_s());
-    }
-    let sample = SampleFile { name, bytes, kind, has_head };
-    let info = face.make_sample(sample.clone()).await?;
-    let message = format!("成功创建示例文件: {}", sample.name);
+    let (name, info) = face.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
+    let message = format!("成功创建示例文件: {name}");
     Ok(Json(json!({"success": true, "message": message, "file_info": info})))
 }
 
@@ -93,9 +85,9 @@ pub(super) async fn create_preset(
         false => safe_name(&named),
     };
     let sample = SampleFile { name, bytes, kind, has_head: true };
-    let mut info = face.make_sample(sample.clone()).await?;
+    let (name, mut info) = face.make_sample(sample).await?;
     info["preset_name"] = json!(preset);
-    let message = format!("成功创建预设文件: {}", sample.name);
+    let message = format!("成功创建预设文件: {name}");
     Ok(Json(json!({"success": true, "message": message, "file_info": info})))
 }
 
@@ -108,9 +100,8 @@ pub(super) async fn create_and_send(
     let (bytes, kind) = (size_of(&body, "1KB")?, kind_of(&body, "text")?);
     let name = generated_name("transfer", bytes, kind);
     let has_head = body.flag("include_metadata", true);
-    let sample = SampleFile { name: name.clone(), bytes, kind, has_head };
-    let info = face.make_sample(sample).await?;
-    let results = face.transfer(&operator, &sender, &name, &recipients).await;
+    let (name, info) = face.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
+    let results = face.transfer(&operator, (&sender, &name), &recipients, None).await;
     let successful = results.iter().filter(|result| result.success).count();
     let failed = results.len() - successful;
     let told = json!({
@@ -153,9 +144,9 @@ pub(super) async fn create_demo(State(face): Face, body: FaceJson) -> Json<Value
     let Ok(kind) = kind_of(&body, "random") else { return failed("无效的内容类型") };
     let size = sizes::format(bytes).replace(' ', "_").to_lowercase();
     let name = format!("custom_test_{size}_{}.bin", now_s());
-    let sample = SampleFile { name: name.clone(), bytes, kind, has_head: false };
+    let sample = SampleFile { name, bytes, kind, has_head: false };
     match face.write_sample(sample).await {
-        Ok((path, digests)) => Json(json!({
+        Ok(PlacedFile { name, path, digests }) => Json(json!({
             "success": true,
             "filename": name,
             "actual_size": digests.bytes,
@@ -168,15 +159,10 @@ pub(super) async fn create_demo(State(face): Face, body: FaceJson) -> Json<Value
 }
 
 impl CastRayFace {
-    /// Writes a sample file.
-    pub(super) async fn write_sample(
-        &self,
-        sample: SampleFile,
-    ) -> Result<(PathBuf, FileDigests), FolderError> {
-        // Never closed.
-        let _permit = self.working.acquire().await.ok();
+    /// Writes a sample file, which replaces no other one.
+    pub(super) async fn write_sample(&self, sample: SampleFile) -> Result<PlacedFile, FolderError> {
         let folder = Arc::clone(&self.folder);
-        tasks::blocking(move || {
+        self.work(move || {
             let mut file = folder.begin()?;
             let mut fault = None;
             let written = sample.write(|piece| {
@@ -187,7 +173,7 @@ impl CastRayFace {
                 })
             });
             match (written, fault) {
-                (Ok(()), _) => file.persist(&sample.name),
+                (Ok(()), _) => file.persist(&sample.name, NameClash::Rename),
                 (Err(_), Some(fault)) => Err(fault),
                 (Err(error), None) => Err(error.into()),
             }
@@ -195,10 +181,10 @@ impl CastRayFace {
         .await
     }
 
-    /// The same, as clients are told of it.
-    async fn make_sample(&self, sample: SampleFile) -> Result<Value, FaceRefusal> {
-        let SampleFile { name, bytes, kind, has_head } = sample.clone();
-        let (path, digests) = self.write_sample(sample).await?;
+    /// The same; its name, and what clients are told of it.
+    async fn make_sample(&self, sample: SampleFile) -> Result<(String, Value), FaceRefusal> {
+        let SampleFile { bytes, kind, has_head, .. } = sample;
+        let PlacedFile { name, path, digests } = self.write_sample(sample).await?;
         let mut info = json!({
             "file_path": path,
             "file_name": name,
@@ -215,7 +201,7 @@ impl CastRayFace {
         if has_head {
             info["includes_metadata"] = json!(true);
         }
-        Ok(info)
+        Ok((name, info))
     }
 }
 

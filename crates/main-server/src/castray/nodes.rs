@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::Uri,
 };
-use edge_mirror_base::clock::UnixMillis;
+use edge_mirror_base::{clock::UnixMillis, tasks};
 use serde_json::{Value, json};
 use tracing::{debug, info};
 
@@ -120,10 +120,15 @@ pub(super) async fn messages(
     if !face.has_node(&id) {
         return Ok(Json(json!([])));
     }
-    let mut figures = face.figures();
-    let ports = std::cell::RefCell::new(&mut *figures);
-    let target = |to: &str| format!("localhost:{}", ports.borrow_mut().port(to));
-    Ok(Json(json!(face.history().of(&id, count, target))))
+    let found = face.history().of(&id, count);
+    let ports: Vec<_> = {
+        let mut figures = face.figures();
+        found.iter().map(|found| found.target().map_or(0, |to| figures.port(to))).collect()
+    };
+    let shown = tasks::blocking_limited(move || {
+        found.iter().zip(ports).map(|(found, port)| found.shown(port)).collect::<Vec<_>>()
+    });
+    Ok(Json(Value::Array(shown.await)))
 }
 
 /// The last `count` of a query.

@@ -46,7 +46,7 @@ pub(super) async fn file(
 
 async fn download(face: &Arc<CastRayFace>, name: String) -> Result<Response, FaceRefusal> {
     let (folder, of) = (face.folder.clone(), name.clone());
-    let opened = tasks::blocking(move || {
+    let opened = tasks::blocking_limited(move || {
         let file = folder.open_file(&of)?;
         let bytes = file.metadata()?.len();
         Ok::<_, super::folder::FolderError>((file, bytes))

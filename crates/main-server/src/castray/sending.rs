@@ -17,15 +17,15 @@ use crate::{
     refusal::RequestError,
     state::{
         audit::AuditedOperator,
-        casts::{self, CastLimits, CastOrigin},
+        casts::{self, CASTRAY_TOPIC, CastLimits, CastOrigin},
         destinations::{Audience, Destinations},
     },
 };
 
 /// Bytes of a message, at most: as much as a datagram carries.
 const MAX_MESSAGE: usize = 65_507;
-/// Consumers know these casts by it.
-const MESSAGE_TOPIC: &str = "castray";
+/// Characters of a text that an event echoes.
+const MAX_ECHO: usize = 200;
 
 pub(super) async fn send(
     State(face): Face,
@@ -34,15 +34,23 @@ pub(super) async fn send(
 ) -> Result<Json<Value>, FaceRefusal> {
     let message = CastMessage::read(&body.0).map_err(FaceRefusal::Flaws)?;
     let answer = face.deliver(&message, &operator).await;
-    let told = json!({"message_id": message.id, "cast_type": message.kind.name(), "sender": message.sender});
+    let (id, sender) = (shortened(&message.id), shortened(&message.sender));
+    let told = json!({"message_id": id, "cast_type": message.kind.name(), "sender": sender});
     face.tell("message_received", &told);
     Ok(Json(answer))
+}
+
+/// The beginning of a text that a client may have made as long as a body is.
+fn shortened(text: &str) -> &str {
+    text.char_indices().nth(MAX_ECHO).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The nodes that a message goes to, and those that are none.
 struct MessageTargets {
     known: BTreeSet<String>,
     unknown: Vec<String>,
+    /// To all nodes but the sender.
+    is_for_all: bool,
 }
 
 impl CastRayFace {
@@ -51,7 +59,7 @@ impl CastRayFace {
         if !self.has_node(&message.sender) {
             return answer(false, "发送节点不存在", 0, &[], None);
         }
-        let MessageTargets { known, unknown } = self.targets(message);
+        let MessageTargets { mut known, unknown, is_for_all } = self.targets(message);
         let now = UnixMillis::now();
         let shown = json!({
             "id": message.id,
@@ -59,22 +67,26 @@ impl CastRayFace {
             "message_type": message.content_kind,
             "timestamp": message.timestamp.unwrap_or(now.as_secs_f64()),
         });
-        let bytes = shown.to_string().len();
+        let text = shown.to_string();
         let failed = |known: &BTreeSet<String>| -> Vec<String> {
             known.iter().chain(&unknown).cloned().collect()
         };
         let elapsed = || Some(begun.elapsed().as_secs_f64());
-        if known.is_empty() || bytes > MAX_MESSAGE {
+        if known.is_empty() || text.len() > MAX_MESSAGE {
             let failed = failed(&known);
-            let text = format!("消息发送完成，成功: 0, 失败: {}", failed.len());
-            return answer(false, &text, failed.len(), &failed, elapsed());
+            let told = format!("消息发送完成，成功: 0, 失败: {}", failed.len());
+            return answer(false, &told, failed.len(), &failed, elapsed());
         }
-        let mut body = shown.clone();
+        let mut body = shown;
         body["sender"] = json!(message.sender);
         body["cast_type"] = json!(message.kind.name());
-        let known = Arc::new(known);
+        // One list of nodes for all senders: each other one would be kept for itself.
+        let audience = match is_for_all {
+            true => Audience::All,
+            false => Audience::Nodes(known.clone()),
+        };
         let from = Some(message.sender.clone());
-        let sent = self.cast(MESSAGE_TOPIC, body, known.clone(), from, operator).await;
+        let sent = self.cast((CASTRAY_TOPIC, body), audience, None, from, operator).await;
         let seq = match sent {
             Ok(seq) => seq,
             Err(error) => {
@@ -92,46 +104,51 @@ impl CastRayFace {
         let sent = if message.kind == CastKind::Unicast { known.len() } else { 1 };
         self.figures().of(&message.sender).note_sent(sent as u64, now);
         let (count, sender) = (known.len(), message.sender.clone());
-        let at = now.as_secs_f64();
+        if is_for_all {
+            known.insert(sender.clone());
+        }
         self.history().push(SentMessage {
             kind: message.kind,
             sender,
-            recipients: known,
-            message: shown,
-            at,
-            bytes,
+            recipients: Arc::new(known),
+            is_for_all,
+            text,
+            at: now.as_secs_f64(),
         });
-        let text = format!("消息发送完成，成功: {count}, 失败: {}", unknown.len());
-        answer(true, &text, count + unknown.len(), &unknown, elapsed())
+        let told = format!("消息发送完成，成功: {count}, 失败: {}", unknown.len());
+        answer(true, &told, count + unknown.len(), &unknown, elapsed())
     }
 
     fn targets(&self, message: &CastMessage) -> MessageTargets {
-        let everybody = || {
-            let mut all = self.node_ids();
-            all.remove(&message.sender);
-            MessageTargets { known: all, unknown: Vec::new() }
+        let without_sender = |mut known: BTreeSet<String>| {
+            known.remove(&message.sender);
+            known
+        };
+        let everybody = || MessageTargets {
+            known: without_sender(self.node_ids()),
+            unknown: Vec::new(),
+            is_for_all: true,
         };
         let named = || {
-            let mut targets = MessageTargets { known: BTreeSet::new(), unknown: Vec::new() };
-            for id in &message.recipients {
-                match self.has_node(id) {
-                    true => drop(targets.known.insert(id.clone())),
-                    false => targets.unknown.push(id.clone()),
-                }
-            }
-            targets
+            let (known, unknown): (Vec<_>, Vec<_>) =
+                message.recipients.iter().cloned().partition(|id| self.has_node(id));
+            MessageTargets { known: known.into_iter().collect(), unknown, is_for_all: false }
         };
         match message.kind {
             CastKind::Unicast => named(),
             CastKind::Broadcast => everybody(),
             CastKind::Multicast => {
                 match message.group_id.as_deref().and_then(|id| self.members(id)) {
-                    Some(mut known) => {
-                        known.remove(&message.sender);
-                        MessageTargets { known, unknown: Vec::new() }
-                    }
+                    Some(known) => MessageTargets {
+                        known: without_sender(known),
+                        unknown: Vec::new(),
+                        is_for_all: false,
+                    },
                     None if message.recipients.is_empty() => everybody(),
-                    None => named(),
+                    None => {
+                        let MessageTargets { known, unknown, .. } = named();
+                        MessageTargets { known: without_sender(known), unknown, is_for_all: false }
+                    }
                 }
             }
         }
@@ -155,12 +172,13 @@ impl CastRayFace {
         }))
     }
 
-    /// Keeps a cast for nodes, and returns its number.
+    /// Keeps a cast of a topic for nodes, and returns its number. `lifetime_s` is a day if
+    /// absent.
     pub(super) async fn cast(
         &self,
-        topic: &str,
-        body: Value,
-        to: Arc<BTreeSet<String>>,
+        (topic, body): (&str, Value),
+        to: Audience,
+        lifetime_s: Option<u64>,
         from: Option<String>,
         operator: &Operator,
     ) -> Result<i64, RequestError> {
@@ -170,13 +188,22 @@ impl CastRayFace {
         fields.insert("topic".to_owned(), json!(topic));
         fields.insert("body".to_owned(), body);
         // A short list is shown with the cast; a long one is kept with it all the same.
-        let named: Vec<_> = to.iter().take(MAX_NAMED).collect();
-        fields.insert("to".to_owned(), json!({"nodes": named}));
+        let shown = match &to {
+            Audience::All => json!({"all": true}),
+            Audience::Nodes(ids) => {
+                json!({"nodes": ids.iter().take(MAX_NAMED).collect::<Vec<_>>()})
+            }
+        };
+        fields.insert("to".to_owned(), shown);
+        if let Some(seconds) = lifetime_s {
+            let most = server.casts.limits.max_lifetime.as_secs();
+            fields.insert("expires_in_s".to_owned(), json!(seconds.min(most)));
+        }
         let casts = tasks::blocking(move || {
             let limits = server.casts.limits;
             let max_body = limits.max_body.max(2 * MAX_MESSAGE as u64);
             let limits = CastLimits { max_body, ..limits };
-            let audience = |_: &Destinations| Ok(Audience::Nodes((*to).clone()));
+            let audience = |_: &Destinations| Ok(to.clone());
             casts::read_casts(vec![fields], &limits, &origin, UnixMillis::now(), audience)
         });
         let added = self.server.add_casts(casts.await?).await?;
@@ -199,7 +226,7 @@ impl CastRayFace {
 }
 
 /// Nodes that are listed with a cast.
-const MAX_NAMED: usize = 1000;
+const MAX_NAMED: usize = 20;
 
 fn answer(
     success: bool,
@@ -212,4 +239,16 @@ fn answer(
         "success": success, "message": message, "recipients_count": count,
         "failed_recipients": failed, "delivery_time": seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!((shortened("会议"), shortened("")), ("会议", ""));
+        assert_eq!(shortened(&"会".repeat(500)), "会".repeat(200));
+        assert_eq!(shortened(&"会".repeat(200)), "会".repeat(200));
+    }
 }

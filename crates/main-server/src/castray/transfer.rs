@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
-use edge_mirror_base::tasks;
 use edge_mirror_http::access::{AuthMethod, Operator};
 use edge_mirror_protocol::{dispatch::TaskId, package::Sha256};
 use serde_json::{Map, Value, json};
@@ -20,7 +19,11 @@ use super::{
     files::download_url,
     folder::{FileDigests, FolderError},
 };
-use crate::{refusal::RequestError, server::blob_key, state::dispatch::DispatchRequest};
+use crate::{
+    refusal::RequestError,
+    server::blob_key,
+    state::{destinations::Audience, dispatch::DispatchRequest},
+};
 
 /// The file that is sent where none is named; it is made when it is needed.
 const DEMO_FILE: &str = "demo_file.txt";
@@ -29,8 +32,12 @@ const FILE_TOPIC: &str = "castray.file";
 const SEND_EVERY: Duration = Duration::from_secs(30);
 /// Nodes that send by themselves in one round.
 const MAX_AUTOMATIC: usize = 100;
+/// A recipient has this long to get one of theirs; they would fill the mailboxes.
+const AUTOMATIC_LIFETIME_S: u64 = 120;
 /// Recipients of one call.
 const MAX_RECIPIENTS: usize = 10_000;
+/// Nodes that one task of dispatch may name.
+const MAX_OF_TASK: usize = 1000;
 
 /// The outcome for one recipient.
 #[derive(Clone, Debug)]
@@ -48,7 +55,7 @@ pub(super) async fn send_manually(
     let (sender, recipients) = face.sender_and_recipients(&body)?;
     let file = body.text("file_name", DEMO_FILE);
     face.tell_of_transfer("transfer_start", "手动传输", &sender, &file, &recipients);
-    let results = face.transfer(&operator, &sender, &file, &recipients).await;
+    let results = face.transfer(&operator, (&sender, &file), &recipients, None).await;
     let successful = results.iter().filter(|result| result.success).count();
     let shown = results.iter().map(|result| {
         json!({"recipient": result.recipient, "success": result.success, "message": result.message})
@@ -101,8 +108,13 @@ impl CastRayFace {
             return Err(FaceRefusal::unknown("发送节点未找到"));
         }
         let named = body.texts("recipients");
-        if named.is_empty() || named.len() > MAX_RECIPIENTS {
+        if named.is_empty() {
             return Err(FaceRefusal::bad("请指定接收节点"));
+        }
+        if named.len() > MAX_RECIPIENTS {
+            return Err(FaceRefusal::bad(format!(
+                "一次最多 {MAX_RECIPIENTS} 个接收节点 / at most {MAX_RECIPIENTS} recipients at a time"
+            )));
         }
         let known: BTreeSet<_> = named.into_iter().filter(|id| self.has_node(id)).collect();
         match known.is_empty() {
@@ -137,18 +149,21 @@ impl CastRayFace {
         let Some(recipient) = fastrand::choice(others) else { return };
         let recipients = [recipient];
         self.tell_of_transfer("auto_transfer", "自动传输", sender, DEMO_FILE, &recipients);
-        for result in self.transfer(operator, sender, DEMO_FILE, &recipients).await {
+        let lifetime_s = Some(AUTOMATIC_LIFETIME_S);
+        let sent = self.transfer(operator, (sender, DEMO_FILE), &recipients, lifetime_s);
+        for result in sent.await {
             debug!("{sender} sent {DEMO_FILE} to {}: {}", result.recipient, result.message);
         }
     }
 
-    /// Sends a file to nodes, which all are some, and counts what becomes of it.
+    /// Sends a file to nodes, which all are some, and counts what becomes of it. What tells
+    /// virtual ones expires after `lifetime_s`, or a day.
     pub(super) async fn transfer(
         &self,
         operator: &Operator,
-        sender: &str,
-        file: &str,
+        (sender, file): (&str, &str),
         recipients: &[String],
+        lifetime_s: Option<u64>,
     ) -> Vec<TransferResult> {
         let virtual_nodes = self.server.virtual_nodes();
         let (virtual_ones, real_ones): (BTreeSet<String>, BTreeSet<String>) =
@@ -160,9 +175,11 @@ impl CastRayFace {
         };
         let mut results = Vec::with_capacity(recipients.len());
         if !virtual_ones.is_empty() {
-            let sent = self.name_file(operator, sender, file, &digests, virtual_ones.clone()).await;
+            let body = file_body(sender, file, &digests);
+            let (to, from) = (Audience::Nodes(virtual_ones.clone()), Some(sender.to_owned()));
+            let sent = self.cast((FILE_TOPIC, body), to, lifetime_s, from, operator).await;
             let (success, message) = match sent {
-                Ok(()) => (true, format!("已送达，MD5 {}", digests.md5)),
+                Ok(_) => (true, format!("已送达，MD5 {}", digests.md5)),
                 Err(error) => (false, error.to_string()),
             };
             let mut figures = self.figures();
@@ -171,10 +188,11 @@ impl CastRayFace {
                 results.push(TransferResult { recipient, success, message: message.clone() });
             }
         }
-        if !real_ones.is_empty() {
-            let task = self.dispatch_file(operator, file, digests.sha256, &real_ones).await;
+        let real_ones: Vec<_> = real_ones.into_iter().collect();
+        for nodes in real_ones.chunks(MAX_OF_TASK) {
+            let task = self.dispatch_file(operator, file, digests.sha256, nodes).await;
             let mut figures = self.figures();
-            for recipient in real_ones {
+            for recipient in nodes {
                 let (success, message) = match &task {
                     Ok(task) => {
                         let transfer = OpenTransfer {
@@ -190,7 +208,7 @@ impl CastRayFace {
                         (false, error.to_string())
                     }
                 };
-                results.push(TransferResult { recipient, success, message });
+                results.push(TransferResult { recipient: recipient.clone(), success, message });
             }
         }
         results
@@ -211,28 +229,24 @@ impl CastRayFace {
         if file == DEMO_FILE && !self.folder.has(file) {
             let (name, bytes) = (file.to_owned(), DEMO_BYTES);
             let sample = SampleFile { name, bytes, kind: SampleKind::Text, has_head: false };
-            return match keeps {
-                true => {
-                    self.write_sample(sample).await?;
-                    self.keep_file(file).await
-                }
-                false => Ok(self.write_sample(sample).await?.1),
-            };
+            let placed = self.write_sample(sample).await?;
+            if placed.name != file {
+                // Another call has made it meanwhile.
+                let folder = self.folder.clone();
+                self.work(move || folder.remove(&placed.name)).await?;
+            }
         }
         if keeps {
             return self.keep_file(file).await;
         }
-        // Never closed.
-        let _permit = self.working.acquire().await.ok();
         let (folder, name) = (self.folder.clone(), file.to_owned());
-        Ok(tasks::blocking(move || folder.read(&name, |_| Ok(()))).await?)
+        Ok(self.work(move || folder.read(&name, |_| Ok(()))).await?)
     }
 
     async fn keep_file(&self, file: &str) -> Result<FileDigests, FaceTransferError> {
-        let _permit = self.working.acquire().await.ok();
         let (folder, name, store) =
             (self.folder.clone(), file.to_owned(), self.server.store.clone());
-        let (digests, verified) = tasks::blocking(move || {
+        let kept = self.work(move || {
             let mut pending = store
                 .begin(blob_key(Sha256::new([0; 32])), None, u64::MAX)
                 .map_err(RequestError::from)?;
@@ -251,31 +265,10 @@ impl CastRayFace {
                     Ok((digests, verified))
                 }
             }
-        })
-        .await?;
+        });
+        let (digests, verified) = kept.await?;
         self.server.keep_upload(verified).await?;
         Ok(digests)
-    }
-
-    /// Sends virtual nodes a cast that names the file.
-    async fn name_file(
-        &self,
-        operator: &Operator,
-        sender: &str,
-        file: &str,
-        digests: &FileDigests,
-        to: BTreeSet<String>,
-    ) -> Result<(), RequestError> {
-        let body = json!({
-            "file_name": file,
-            "file_size": digests.bytes,
-            "md5_hash": digests.md5,
-            "sha256": digests.sha256,
-            "sender": sender,
-            "download_url": download_url(file),
-        });
-        let from = Some(sender.to_owned());
-        self.cast(FILE_TOPIC, body, Arc::new(to), from, operator).await.map(drop)
     }
 
     async fn dispatch_file(
@@ -283,7 +276,7 @@ impl CastRayFace {
         operator: &Operator,
         file: &str,
         sha256: Sha256,
-        to: &BTreeSet<String>,
+        to: &[String],
     ) -> Result<TaskId, RequestError> {
         let mut fields = Map::new();
         fields.insert("files".to_owned(), json!([{"sha256": sha256, "name": file}]));
@@ -291,6 +284,18 @@ impl CastRayFace {
         let request = DispatchRequest::read(fields).map_err(RequestError::Invalid)?;
         Ok(self.server.create_task(request, operator).await?.id.clone())
     }
+}
+
+/// The cast that tells virtual nodes of a file.
+fn file_body(sender: &str, file: &str, digests: &FileDigests) -> Value {
+    json!({
+        "file_name": file,
+        "file_size": digests.bytes,
+        "md5_hash": digests.md5,
+        "sha256": digests.sha256,
+        "sender": sender,
+        "download_url": download_url(file),
+    })
 }
 
 /// The reason that a file is not sent.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::{
     CastRayFace, Face,
     body::{FaceRefusal, flaw},
-    folder::{FolderError, NewFile},
+    folder::{FolderError, NameClash, NewFile, PlacedFile},
     sizes::MAX_FILE,
 };
 
@@ -33,6 +33,14 @@ pub(super) async fn receive(
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, FaceRefusal> {
     let Ok(mut form) = form else { return Err(missing()) };
+    let Ok(_permit) = face.uploading.try_acquire() else {
+        // Who is still sending would not see the reason.
+        let rest = async { while let Ok(Some(_)) = form.next_field().await {} };
+        let _ = timeout(DRAIN_TIMEOUT, rest).await;
+        return Err(FaceRefusal::unavailable(
+            "同时上传的文件过多，请稍后再试 / too many files are being uploaded, try again in a moment",
+        ));
+    };
     loop {
         let next = timeout(STALLED, form.next_field()).await.map_err(|_| stalled())?;
         let Some(mut field) = next.map_err(|error| cut(&error))? else { return Err(missing()) };
@@ -58,14 +66,12 @@ pub(super) async fn receive(
 
 impl CastRayFace {
     async fn keep(&self, field: &mut Field<'_>, name: String) -> Result<Json<Value>, FaceRefusal> {
-        let name = if name.is_empty() { format!("upload_{}", now_s()) } else { name };
+        let (name, clash) = match name.is_empty() {
+            true => (format!("upload_{}", now_s()), NameClash::Rename),
+            false => (name, NameClash::Replace),
+        };
         // Before its bytes come.
         self.folder.path_of(&name)?;
-        let Ok(_permit) = self.uploading.try_acquire() else {
-            return Err(FaceRefusal::unavailable(
-                "同时上传的文件过多，请稍后再试 / too many files are being uploaded, try again in a moment",
-            ));
-        };
         let folder = self.folder.clone();
         let mut file = tasks::blocking(move || folder.begin()).await?;
         let mut batch = Vec::with_capacity(BATCH_BYTES);
@@ -81,7 +87,8 @@ impl CastRayFace {
                 break;
             }
         }
-        let (path, digests) = tasks::blocking(move || file.persist(&name)).await?;
+        let placed = tasks::blocking(move || file.persist(&name, clash)).await?;
+        let PlacedFile { path, digests, .. } = placed;
         Ok(Json(json!({
             "success": true,
             "message": "文件上传成功",

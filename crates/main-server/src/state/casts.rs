@@ -29,6 +29,9 @@ pub(crate) use waiters::{CastWaiters, WaiterSlot};
 
 use crate::state::{audit::AuditedOperator, destinations::Destinations};
 
+/// Consumers know the messages of CastRay clients by it.
+pub(crate) const CASTRAY_TOPIC: &str = "castray";
+
 /// The bounds of casts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CastLimits {

@@ -240,7 +240,7 @@ async fn files_are_uploaded_downloaded_and_stay_in_their_folder() {
     let path = answer["file_path"].as_str().unwrap();
     assert_eq!(std::fs::read(path).unwrap(), b"content");
     assert!(Path::new(path).starts_with(face.t.folder.path().join("data/castray")));
-    for name in ["../x", "/etc/x", "..", "a\\\\b", "CON"] {
+    for name in ["../x", "/etc/x", "..", "a\\\\b", "CON", "index.html"] {
         assert_eq!(face.upload("file", name, "1").await.0, 400, "{name}");
     }
     assert_eq!(face.upload("file", "large", &"x".repeat(5000)).await.0, 507);
@@ -422,6 +422,9 @@ async fn who_is_listed_may_call_and_nobody_else_from_elsewhere() {
         let request = face.request(Method::GET, "/api/status").header("host", "venue.example");
         let (status, answer) = plain(request).await;
         assert_eq!(status, expected, "{answer}");
+        let request = face.request(Method::GET, "/api/status").header("host", "venue.example");
+        let (status, answer) = plain(request.header("sec-fetch-site", "same-origin")).await;
+        assert_eq!(status, 403, "a page may have made its name point here: {answer}");
         let foreign = face.request(Method::POST, "/api/nodes").json(&json!({"node_id": "a"}));
         let foreign = plain(foreign.header("origin", "http://elsewhere")).await;
         assert_eq!(foreign.0, 403, "{}", foreign.1);
