@@ -85,6 +85,12 @@ pub(crate) async fn for_node(
     answer_casts(&server, node_id, position, wait).await
 }
 
+/// Waits until it is known where the sequence is.
+pub(super) async fn await_casts(server: &Server) -> Result<(), RequestError> {
+    let ready = tokio::time::timeout(START_PATIENCE, server.cast_outbox.ready()).await;
+    ready.map_err(|_| RequestError::RecordsUnavailable("no casts were read yet".to_owned()))
+}
+
 /// Answers with the next casts of a node, and waits for them if it may.
 pub(super) async fn answer_casts(
     server: &Server,
@@ -93,8 +99,7 @@ pub(super) async fn answer_casts(
     wait: Option<Duration>,
 ) -> Result<Response, RequestError> {
     let ends = Instant::now() + wait.unwrap_or(Duration::ZERO);
-    let ready = tokio::time::timeout(START_PATIENCE, server.cast_outbox.ready()).await;
-    ready.map_err(|_| RequestError::RecordsUnavailable("no casts were read yet".to_owned()))?;
+    await_casts(server).await?;
     let after = i64::try_from(position.after).unwrap_or_default();
     let place = NamedPlace { stream: position.stream.into(), after };
     let live = live_place(&position.live);

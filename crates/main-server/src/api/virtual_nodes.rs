@@ -30,7 +30,7 @@ use serde_json::Value;
 use tracing::info;
 
 use super::{
-    node_casts::{CastPosition, answer_casts, note_report},
+    node_casts::{CastPosition, answer_casts, await_casts, note_report},
     status::preferred_wait,
 };
 use crate::{
@@ -157,6 +157,8 @@ pub(crate) async fn casts(
     headers: HeaderMap,
 ) -> Result<Response, RequestError> {
     server.virtual_nodes().get(&id)?;
+    // Before, the sequence has no name.
+    await_casts(&server).await?;
     let position = position.in_current_stream(&server);
     answer_casts(&server, id.into(), position, preferred_wait(&headers)).await
 }
