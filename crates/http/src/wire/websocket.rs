@@ -135,6 +135,7 @@ where
             "需要 WebSocket 版本 13 的 GET 请求 / a GET request of WebSocket version 13 is needed";
         let mut answer = detail(StatusCode::UPGRADE_REQUIRED, text);
         answer.headers_mut().insert(VERSION, HeaderValue::from_static("13"));
+        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return answer;
     }
     let key = field(KEY).unwrap_or_default().to_owned();
@@ -185,6 +186,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
             self.read.reserve(READ_BYTES);
             tokio::select! {
+                // What the client has said says that it is there.
+                biased;
                 read = self.stream.read_buf(&mut self.read) => {
                     if read.ok().filter(|read| *read > 0).is_none() {
                         return Err(SocketEnd::Gone);
