@@ -84,6 +84,8 @@ pub enum AuthMethod {
     Open,
     /// The password that clients of GoFD have, for what GoFD's server lets them do.
     Gofd,
+    /// An address that may speak CastRay's protocol, which has no logins.
+    Castray,
 }
 
 impl fmt::Display for Operator {
@@ -94,6 +96,7 @@ impl fmt::Display for Operator {
             AuthMethod::Session { .. } => "logged in",
             AuthMethod::Open => "security.open is on",
             AuthMethod::Gofd => "with GoFD's password",
+            AuthMethod::Castray => "CastRay",
         };
         write!(f, "{} ({how})", self.address)
     }

@@ -267,7 +267,7 @@ impl FromRequestParts<Arc<CastRayFace>> for FaceCaller {
         let access = &face.server.access;
         let how = match access.is_local(parts) {
             true => AuthMethod::Local,
-            false => AuthMethod::Open,
+            false => AuthMethod::Castray,
         };
         Ok(Self(Operator { address: access.caller(parts).address, how }))
     }

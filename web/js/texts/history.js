@@ -57,6 +57,7 @@ export default {
       token: ["管理令牌", "with the admin token"],
       session: ["已登录", "logged in"],
       open: ["未登录（--open）", "without a login (--open)"],
+      castray: ["CastRay 客户端", "a CastRay client"],
       node: ["节点上的程序", "a program at a node"],
       gofd: ["GoFD", "GoFD"],
     },

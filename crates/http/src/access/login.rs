@@ -146,6 +146,7 @@ impl AccessControl {
             Ok(AuthMethod::Token) => (Some("token"), None),
             Ok(AuthMethod::Session { until_s }) => (Some("session"), Some(until_s)),
             Ok(AuthMethod::Open) => (Some("open"), None),
+            Ok(AuthMethod::Castray) => (Some("castray"), None),
             // Pages are no part of GoFD.
             Ok(AuthMethod::Gofd) | Err(_) => (None, None),
         };

@@ -8,11 +8,12 @@ use axum::{
     http::Uri,
 };
 use edge_mirror_base::{clock::UnixMillis, tasks};
+use edge_mirror_http::access::Operator;
 use serde_json::{Value, json};
 use tracing::{debug, info};
 
 use super::{
-    CastRayFace, Face,
+    CastRayFace, Face, FaceCaller,
     body::{FaceJson, FaceRefusal, flaw},
 };
 use crate::{
@@ -23,7 +24,11 @@ use crate::{
 const DEFAULT_COUNT: usize = 50;
 const MAX_COUNT: usize = 1000;
 
-pub(super) async fn create(State(face): Face, body: FaceJson) -> Result<Json<Value>, FaceRefusal> {
+pub(super) async fn create(
+    State(face): Face,
+    FaceCaller(operator): FaceCaller,
+    body: FaceJson,
+) -> Result<Json<Value>, FaceRefusal> {
     let id = match body.0.get("node_id") {
         Some(Value::String(id)) if !id.is_empty() => id.clone(),
         Some(Value::Number(number)) if number.as_f64() != Some(0.0) => number.to_string(),
@@ -48,7 +53,7 @@ pub(super) async fn create(State(face): Face, body: FaceJson) -> Result<Json<Val
     };
     let created_at = UnixMillis::now();
     let node = VirtualNode { id: id.clone(), profile, created_at };
-    match face.server.put_virtual_node(node, None).await {
+    match face.server.put_virtual_node(node, Some(&operator)).await {
         Ok(()) => {
             info!("virtual node {id} was set by a CastRay client");
             face.begin_anew(&id, port.unwrap_or_default());
@@ -83,8 +88,12 @@ impl CastRayFace {
         }
     }
 
-    async fn remove_node(&self, id: String) -> Result<Json<Value>, FaceRefusal> {
-        match self.server.change(VirtualNodeCommand::Remove(id.clone())).await {
+    async fn remove_node(
+        &self,
+        operator: &Operator,
+        id: String,
+    ) -> Result<Json<Value>, FaceRefusal> {
+        match self.server.change_by(operator, VirtualNodeCommand::Remove(id.clone())).await {
             Ok(()) => {
                 info!("virtual node {id} was removed by a CastRay client");
                 self.figures().remove(&id);
@@ -99,15 +108,19 @@ impl CastRayFace {
 
 pub(super) async fn remove(
     State(face): Face,
+    FaceCaller(operator): FaceCaller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, FaceRefusal> {
     let Ok(Path(id)) = id else { return Ok(outcome(false, "节点删除失败")) };
-    face.remove_node(id).await
+    face.remove_node(&operator, id).await
 }
 
 /// A node may have the name of another route.
-pub(super) async fn remove_external(State(face): Face) -> Result<Json<Value>, FaceRefusal> {
-    face.remove_node("external".to_owned()).await
+pub(super) async fn remove_external(
+    State(face): Face,
+    FaceCaller(operator): FaceCaller,
+) -> Result<Json<Value>, FaceRefusal> {
+    face.remove_node(&operator, "external".to_owned()).await
 }
 
 pub(super) async fn messages(

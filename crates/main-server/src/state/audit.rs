@@ -48,6 +48,8 @@ pub(crate) enum AuditedLogin {
     Session,
     /// Not at all: `--open`.
     Open,
+    /// By its address: a CastRay client, which has no login.
+    Castray,
     /// By being a node of the fleet, whose operator lets programs send.
     Node,
     /// By the password that clients of GoFD have.
@@ -106,6 +108,7 @@ impl From<&Operator> for AuditedOperator {
             AuthMethod::Session { .. } => AuditedLogin::Session,
             AuthMethod::Open => AuditedLogin::Open,
             AuthMethod::Gofd => AuditedLogin::Gofd,
+            AuthMethod::Castray => AuditedLogin::Castray,
         };
         Self { address: by.address, how }
     }

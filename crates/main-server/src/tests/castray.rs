@@ -118,6 +118,12 @@ async fn nodes_come_are_replaced_and_go() {
         (&status["node_ports"]["external"], &status["ray_cluster"]["nodes"]),
         (&json!(9000), &json!(0))
     );
+    let audit = face.t.json("/api/v1/audit").await;
+    let newest = &audit["changes"][0];
+    assert_eq!(
+        (&newest["action"], &newest["by"]["how"]),
+        (&json!("virtual_node_set"), &json!("local"))
+    );
     for id in ["a", "7", "external"] {
         assert_eq!(
             face.delete(&format!("/api/nodes/{id}")).await,
