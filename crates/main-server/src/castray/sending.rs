@@ -90,14 +90,8 @@ impl CastRayFace {
         let seq = match sent {
             Ok(seq) => seq,
             Err(error) => {
-                let failed = failed(&known);
-                return answer(
-                    false,
-                    &format!("发送失败: {error}"),
-                    failed.len(),
-                    &failed,
-                    elapsed(),
-                );
+                let (failed, told) = (failed(&known), format!("发送失败: {error}"));
+                return answer(false, &told, failed.len(), &failed, elapsed());
             }
         };
         self.note_arrival(&known, seq, now);

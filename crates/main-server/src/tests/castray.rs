@@ -189,6 +189,10 @@ async fn messages_go_one_way_or_another_and_are_shown_to_both_sides() {
         (&json!("a"), &json!("received"))
     );
     assert_eq!(face.get("/api/nodes/x/messages").await, (200, json!([])));
+    for (id, casts) in [("a", 0), ("c", 3)] {
+        let mailbox = face.t.json(&format!("/api/v1/virtual-nodes/{id}/casts")).await;
+        assert_eq!(mailbox["casts"].as_array().unwrap().len(), casts, "{mailbox}");
+    }
     let (status, flaws) = face.get("/api/nodes/a/messages?count=x").await;
     assert_eq!((status, &flaws["detail"][0]["type"]), (422, &json!("int_parsing")));
     let b = face.node("b").await;
