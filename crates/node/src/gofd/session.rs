@@ -267,7 +267,26 @@ impl PieceSource for AgentSession {
 
 #[cfg(test)]
 mod tests {
+    use edge_mirror_gofd::{PIECE_BYTES, piece_digest};
+
     use super::*;
+
+    fn told(name: &str, sum: &str, bytes: &[u8]) -> MetaInfo {
+        let (path, name, sum) = ("/srv/".to_owned(), name.to_owned(), sum.to_owned());
+        let files = vec![AgentTaskFile { length: 3, path, name, sum }];
+        MetaInfo { length: 3, piece_len: PIECE_BYTES, pieces: vec![piece_digest(bytes)], files }
+    }
+
+    #[test]
+    fn a_task_with_other_bytes_or_names_is_another_one() {
+        let meta = told("a", "", b"abc");
+        let files = AgentFiles::new("/none".into(), &meta).unwrap();
+        let session = AgentSession::new("1".to_owned(), files, meta, 0);
+        assert!(session.is_of(&told("a", "x", b"abc")), "nobody reads the sum");
+        for other in [told("b", "", b"abc"), told("a", "", b"abd")] {
+            assert!(!session.is_of(&other));
+        }
+    }
 
     #[test]
     fn an_agent_pulls_from_the_one_before_it() {
