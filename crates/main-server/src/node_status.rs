@@ -177,11 +177,8 @@ impl NodeStatus {
             };
             Some((meeting.id.clone(), offer))
         });
-        Self {
-            plain: Arc::new(plain),
-            with_packages: Arc::new(with_packages),
-            prestaged: prestaged.collect(),
-        }
+        let (plain, with_packages) = (Arc::new(plain), Arc::new(with_packages));
+        Self { plain, with_packages, prestaged: prestaged.collect() }
     }
 
     /// Adds the packages that a node is to have before their meetings start, also those

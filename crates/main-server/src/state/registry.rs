@@ -180,8 +180,7 @@ impl NodeRegistry {
             node.heard_at = now;
             node.status = beat.status;
             node.active = beat.active;
-            node.downloads = beat.downloads;
-            node.ended = beat.ended;
+            (node.downloads, node.ended) = (beat.downloads, beat.ended);
             node.version = beat.version;
             node.takes_files = beat.takes_files;
             node.percent = beat.percent;

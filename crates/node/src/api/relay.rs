@@ -145,12 +145,7 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     let wait = digest_wait(query.headers);
     let copy = match wait {
         Some(_) => Ok(SiblingCopy::NotYet),
-        None => {
-            let may_send = schedule::limit(&state.fetch, &config, query.key) != ScheduledLimit::Off;
-            let wait = if may_send { FIRST_BYTES_WAIT } else { Duration::ZERO };
-            let is_urgent = is_urgent(lines(query.headers, PRIORITY));
-            copy(state, query.key, &request.version, wait, is_urgent).await
-        }
+        None => copy(state, &config, &query, &request.version).await,
     };
     let mut told = match query.key {
         ObjectKey::Package(id) => state.fetch.state_for_sibling(id, &request.version, wait).await,
@@ -174,16 +169,19 @@ pub(super) async fn answer(state: &AppState, query: SiblingQuery<'_>) -> Respons
     prove(state, &secret, &request, query.key, &told, response)
 }
 
+/// Looks for what is asked for, and waits for its first bytes if it may be sent now.
 async fn copy(
     state: &AppState,
-    key: &ObjectKey,
+    config: &Config,
+    SiblingQuery { key, headers, .. }: &SiblingQuery<'_>,
     version: &PackageVersion,
-    wait: Duration,
-    is_urgent: bool,
 ) -> Result<SiblingCopy, StoreError> {
+    let (fetch, is_urgent) = (&state.fetch, is_urgent(lines(headers, PRIORITY)));
+    let may_send = schedule::limit(fetch, config, key) != ScheduledLimit::Off;
+    let wait = if may_send { FIRST_BYTES_WAIT } else { Duration::ZERO };
     match key {
-        ObjectKey::Package(id) => state.fetch.copy_for_sibling(id, version, wait, is_urgent).await,
-        ObjectKey::File(file) => state.fetch.file_for_sibling(file, version, wait).await,
+        ObjectKey::Package(id) => fetch.copy_for_sibling(id, version, wait, is_urgent).await,
+        ObjectKey::File(file) => fetch.file_for_sibling(file, version, wait).await,
     }
 }
 

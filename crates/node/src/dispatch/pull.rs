@@ -279,9 +279,7 @@ impl TaskPull<'_> {
     ) -> Result<(), FilePullError> {
         body.start(self.fetch.file_limits());
         let mut left = length;
-        let batch_bytes = self.batch_bytes();
-        let mut batch =
-            Vec::with_capacity(batch_bytes.min(usize::try_from(length).unwrap_or(batch_bytes)));
+        let (batch_bytes, mut batch) = (self.batch_bytes(), Vec::new());
         let mut yielding = pin!(self.fetch.wait_to_yield(permit));
         loop {
             let next = tokio::select! {
