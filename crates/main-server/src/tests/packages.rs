@@ -163,7 +163,7 @@ async fn main_servers_that_share_a_database_serve_what_any_of_them_was_given_las
         let (status, meeting) = uploads.upload("m", zip.clone()).await;
         assert_eq!(status, 200, "{meeting}");
         until("the other one knows", async || {
-            let known = serves.json("/api/v1/meetings/m").await;
+            let known = serves.get("/api/v1/meetings/m").await.json::<Value>().await.unwrap();
             (known["sha256"] == meeting["sha256"]).then_some(())
         })
         .await;
