@@ -25,6 +25,9 @@ use crate::{
 /// A parent without a file is not asked for another one for this time, and longer each time.
 const FIRST_REST: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// For such a file, parents are asked several times before the main server sends it.
+const LARGE_BYTES: u64 = 16 << 20;
+const LARGE_ROUNDS: usize = 2;
 /// The main server may still be reading a large file for the digests of its pieces.
 const DIGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -55,6 +58,10 @@ impl FileParents {
         let parents = self.lock();
         let is_available = |parent: &&FileParent| parent.rests_until.is_none_or(|at| at <= now);
         parents.iter().filter(is_available).map(|parent| parent.sibling.clone()).collect()
+    }
+
+    fn has(&self, node_id: &str) -> bool {
+        self.lock().iter().any(|parent| parent.sibling.node_id == node_id)
     }
 
     fn rest(&self, node_id: &str, now: Instant) {
@@ -205,7 +212,10 @@ impl TaskPull<'_> {
             true => self.parents.available(Instant::now()),
             false => Vec::new(),
         };
-        for parent in parents {
+        // All begin at the same moment: a parent may be a little later than this node.
+        let rounds = if file.file.size >= LARGE_BYTES { LARGE_ROUNDS } else { 1 };
+        let parents = std::iter::repeat_n(parents, rounds).flatten();
+        for parent in parents.filter(|parent| self.parents.has(&parent.node_id)) {
             match self.open_at(&parent, file, first).await {
                 Ok(body) => return Ok(FileDownload { body, parent: Some(parent) }),
                 // It may have this file later, or the next one.

@@ -67,9 +67,11 @@ impl DeliveryTree {
 
     /// The nodes that a node of this task asks, the best one first.
     pub(crate) fn parents(&self, task: &DispatchTask, node_id: &str) -> Vec<Sibling> {
-        let own = rank_of(task, node_id);
+        // Nobody asks one that can't send, or has not said yet that it can: it asks all others.
+        let is_asked = self.ranked.iter().any(|node| node.sibling.node_id == node_id);
+        let own = is_asked.then(|| rank_of(task, node_id));
         let site = self.sites.get(node_id).map_or("", String::as_str);
-        let lower = self.ranked.iter().take_while(|node| node.rank < own);
+        let lower = self.ranked.iter().take_while(|node| own.is_none_or(|own| node.rank < own));
         let lower = lower.map(|node| (&node.sibling, &node.site));
         rank::parents(lower, site).into_iter().cloned().collect()
     }
@@ -175,6 +177,7 @@ mod tests {
             task.results.insert(node_id.to_owned(), NodeResult::new(outcome, at(1)));
         }
         let tree = DeliveryTree::new(&task, delivery_nodes(&reports));
+        assert!(!tree.parents(&task, "late").is_empty(), "one that is not listed yet is no root");
         let parents = tree.parents(&task, "me");
         assert_eq!(parents.iter().map(|parent| &*parent.node_id).collect::<Vec<_>>(), ["done"]);
         assert_eq!(tree.parents(&task, "full")[0].node_id, "done", "it may ask others");
