@@ -129,6 +129,11 @@ impl Fleet {
             let found = fleet.get("/api/v1/nodes/available")?;
             Ok((found["count"] == NODES).then_some(()))
         })?;
+        // Accepted, too, which is saved a moment later: before, they get no files.
+        fleet.until("all nodes are known", || {
+            let found = fleet.get("/api/v1/fleet/nodes")?;
+            Ok((found["nodes"].as_array().map(Vec::len) == Some(NODES)).then_some(()))
+        })?;
         Ok(fleet)
     }
 
