@@ -184,7 +184,7 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master", "casts_expiry_days", "消息的有效期最长多少天"),
     ("master", "casts_body", "一条消息的正文最大多少"),
     ("master", "casts_batch", "一次请求最多发送多少条消息"),
-    ("master", "casts_live_seconds", "刚刚断开的节点在多少秒内恢复连接，仍能收到实时消息"),
+    ("master", "casts_live_seconds", "节点断开后，在多少秒内重新连接仍能收到实时消息"),
     ("master", "casts_subscribers", "最多同时有多少个程序在主控服务器上订阅消息"),
     ("master", "casts_groups", "最多有多少个节点分组"),
     ("master", "virtual_nodes", "最多有多少个虚拟节点：消息可以像发给节点一样发给它们"),

@@ -1,4 +1,4 @@
-//! Arguments of GoFD: the main server's face for its clients, and its passwords.
+//! Arguments of GoFD: the main server's gateway for its clients and agents, and its passwords.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 

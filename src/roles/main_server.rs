@@ -29,7 +29,9 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     let telemetry = Telemetry::start("main_server", "INFO");
     let audit = args.data.join("audit.log");
     let (host, is_https) = (listen::host(args.host), args.tls_cert.is_some());
-    let master = Master::start(master_options(args.clone())?).await?;
+    let follower = OptionsFollower::new(std::env::args_os().collect(), &args);
+    let options = MasterOptions { shown: follower.shown(), ..master_options(args.clone())? };
+    let master = Master::start(options).await?;
     // Its data folder is there, and nobody else's, from now on.
     telemetry.keep_audit(Some(audit));
     let page = master::page_at(host, master.address().port(), is_https).await;
@@ -39,7 +41,6 @@ pub async fn run(args: MasterArgs, mut interrupt: Interrupt) -> Result<()> {
     }
     let status = || format!("main server on {}", master.address());
     report_ready(&manager, master.liveness(), &status()).await;
-    let follower = OptionsFollower::new(std::env::args_os().collect(), &args, &master);
     let (reloads, asked) = mpsc::channel(1);
     let failed = tokio::select! {
         () = interrupt.recv() => None,

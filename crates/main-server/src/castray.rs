@@ -90,7 +90,7 @@ impl Default for CastRayOptions {
     }
 }
 
-struct CastRayFace {
+struct CastRayGateway {
     server: Arc<Server>,
     allow_from: Vec<Subnet>,
     figures: Mutex<FigureBook>,
@@ -103,9 +103,9 @@ struct CastRayFace {
     status: Mutex<StatusCache>,
 }
 
-type Face = State<Arc<CastRayFace>>;
+type Gateway = State<Arc<CastRayGateway>>;
 
-impl CastRayFace {
+impl CastRayGateway {
     /// Opens the folder of files, which is created if it is not there. Blocks.
     fn open(server: Arc<Server>, options: &CastRayOptions) -> io::Result<Self> {
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -160,8 +160,8 @@ impl CastRayFace {
     }
 }
 
-fn router(face: Arc<CastRayFace>) -> Router {
-    let access = face.server.access.clone();
+fn router(gateway: Arc<CastRayGateway>) -> Router {
+    let access = gateway.server.access.clone();
     Router::new()
         .route("/", get(pages::start))
         .route("/ui", get(pages::ui))
@@ -185,17 +185,17 @@ fn router(face: Arc<CastRayFace>) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(wire::method_not_allowed)
         .layer(middleware::from_fn_with_state(access, access::refuse_foreign))
-        .layer(middleware::from_fn_with_state(face.clone(), refuse_strangers))
+        .layer(middleware::from_fn_with_state(gateway.clone(), refuse_strangers))
         .layer(middleware::from_fn(wire::confidential))
         .layer(middleware::from_fn(wire::security_headers))
-        .with_state(face)
+        .with_state(gateway)
 }
 
 async fn unknown() -> Response {
     wire::detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
-fn generator_routes() -> Router<Arc<CastRayFace>> {
+fn generator_routes() -> Router<Arc<CastRayGateway>> {
     Router::new()
         .route("/api/file-generator/presets", get(generator::presets))
         .route("/api/file-generator/info", get(generator::show))
@@ -208,11 +208,11 @@ fn generator_routes() -> Router<Arc<CastRayFace>> {
 }
 
 /// Lets programs on this machine through, and those that are listed.
-async fn refuse_strangers(State(face): Face, request: Request, next: Next) -> Response {
+async fn refuse_strangers(State(gateway): Gateway, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let access = &face.server.access;
+    let access = &gateway.server.access;
     let address = access.caller(&parts).address;
-    let is_listed = face.allow_from.iter().any(|subnet| subnet.contains(address));
+    let is_listed = gateway.allow_from.iter().any(|subnet| subnet.contains(address));
     if is_listed && may_be_rebound(&parts.headers) {
         access.log_refused(&parts, "a browser's, by a name that others may have made point here");
         let text = "浏览器请用 IP 地址或不带点的主机名访问 / a browser has to name an IP address or a host without a dot";
@@ -255,16 +255,16 @@ fn is_address_or_local_name(host: &str) -> bool {
 }
 
 /// The caller, who may do what this protocol can.
-struct FaceCaller(Operator);
+struct CastRayCaller(Operator);
 
-impl FromRequestParts<Arc<CastRayFace>> for FaceCaller {
+impl FromRequestParts<Arc<CastRayGateway>> for CastRayCaller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(
         parts: &mut Parts,
-        face: &Arc<CastRayFace>,
+        gateway: &Arc<CastRayGateway>,
     ) -> Result<Self, Self::Rejection> {
-        let access = &face.server.access;
+        let access = &gateway.server.access;
         let how = match access.is_local(parts) {
             true => AuthMethod::Local,
             false => AuthMethod::Castray,

@@ -1,4 +1,4 @@
-//! The wiring of the face for GoFD: its two ports and its worker.
+//! The wiring of the gateway for GoFD: its two ports and its worker.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,7 +14,7 @@ use tracing::info;
 use crate::{
     api,
     error::MasterError,
-    server::{GofdFace, GofdOptions, Server},
+    server::{GofdGateway, GofdOptions, Server},
     workers::{self, certificates::CertificateFollower},
 };
 
@@ -22,9 +22,9 @@ use crate::{
 /// place of theirs.
 const MAX_CONNECTIONS: usize = 256;
 
-/// The face with its ports, not yet served.
+/// The gateway with its ports, not yet served.
 pub(crate) struct BoundGofd {
-    pub(crate) face: Arc<GofdFace>,
+    pub(crate) gateway: Arc<GofdGateway>,
     listener: Listener,
     data: DataPort,
     shown: Arc<LiveServerConfig>,
@@ -38,9 +38,9 @@ impl BoundGofd {
         let data = DataPort::bind(address).await;
         let data = data.map_err(|cause| MasterError::GofdData { address, cause })?;
         let ports = (listener.address().port(), data.address().port());
-        let face = GofdFace::new(options, ports).map_err(MasterError::Prober)?;
+        let gateway = GofdGateway::new(options, ports).map_err(MasterError::Prober)?;
         let shown = Arc::<LiveServerConfig>::default();
-        let certificate = match face.config.tls.clone() {
+        let certificate = match gateway.config.tls.clone() {
             Some((cert, key)) => {
                 let settings = ["net.tls.cert", "net.tls.key"];
                 // Absolute, as their folders are watched.
@@ -50,7 +50,7 @@ impl BoundGofd {
             }
             None => None,
         };
-        Ok(Self { face: Arc::new(face), listener, data, shown, certificate })
+        Ok(Self { gateway: Arc::new(gateway), listener, data, shown, certificate })
     }
 
     pub(crate) fn serve(
@@ -60,7 +60,7 @@ impl BoundGofd {
         connections: &Tasks,
         stop: &CancellationToken,
     ) {
-        let Self { face, listener, data, shown, certificate } = self;
+        let Self { gateway, listener, data, shown, certificate } = self;
         if let Some(certificate) = certificate {
             let end = workers.token().clone();
             workers.spawn("GoFD certificate", certificate.run(server.clone(), end));
@@ -70,13 +70,13 @@ impl BoundGofd {
             listener.address(),
             data.address()
         );
-        let router = api::gofd::router(server.clone(), face.clone());
+        let router = api::gofd::router(server.clone(), gateway.clone());
         let places = Arc::new(Connections::new(MAX_CONNECTIONS, Arc::default()));
         let answers = Handlers { shown, connections: places, ..router.into() };
         connections.spawn("GoFD", listener.serve(answers, connections.clone(), stop.clone()));
-        let serving = data.serve(face.clone(), connections.clone(), stop.clone());
+        let serving = data.serve(gateway.clone(), connections.clone(), stop.clone());
         connections.spawn("GoFD data port", serving);
         let end = workers.token().clone();
-        workers.spawn("GoFD tasks", workers::keep_gofd(server.clone(), face, end));
+        workers.spawn("GoFD tasks", workers::keep_gofd(server.clone(), gateway, end));
     }
 }

@@ -117,6 +117,7 @@ impl Master {
             dispatch,
             castray,
             gofd,
+            shown: shown_options,
         } = options;
         // Absolute, as the page shows it without context.
         let data = std::path::absolute(&data).unwrap_or(data);
@@ -143,10 +144,11 @@ impl Master {
         let opened = open(&data, &state, announce_timeout, live).await?;
         let OpenedState { mut server, repository, queue, cast_queue, first_code } = opened;
         server.shared = shared;
+        server.options.shown.set(shown_options);
         server.casts.limits = casts;
         server.dispatch.traffic.apply_limits(0, dispatch.limit);
         server.dispatch.options = dispatch;
-        server.gofd = gofd.as_ref().map(|gofd| gofd.face.clone());
+        server.gofd = gofd.as_ref().map(|gofd| gofd.gateway.clone());
         warn_of_missing_option(&server);
         let server = Arc::new(server);
         server.connections.apply(server.options.live.peek().max_connections_per_client);
@@ -215,7 +217,7 @@ impl Master {
 
     /// The management port and the data port for GoFD, with those chosen by the system.
     pub fn gofd_ports(&self) -> Option<(u16, u16)> {
-        self.server.gofd.as_ref().map(|face| face.ports)
+        self.server.gofd.as_ref().map(|gateway| gateway.ports)
     }
 
     /// Liveness of the loop that accepts connections.

@@ -9,7 +9,7 @@ use crate::{
     castray::CastRayOptions,
     packages::{PackagesLocation, S3Environment},
     repository::StateLocation,
-    server::{DispatchOptions, GofdOptions, LiveOptions},
+    server::{DispatchOptions, GofdOptions, LiveOptions, ShownOptions},
     state::casts::CastLimits,
 };
 
@@ -36,8 +36,10 @@ pub struct MasterOptions {
     pub dispatch: DispatchOptions,
     /// A listener for CastRay's clients.
     pub castray: Option<CastRayOptions>,
-    /// The face for GoFD's clients and agents.
+    /// The gateway for GoFD's clients and agents.
     pub gofd: Option<GofdOptions>,
+    /// The page's list of all options.
+    pub shown: ShownOptions,
 }
 
 impl Default for MasterOptions {
@@ -57,6 +59,7 @@ impl Default for MasterOptions {
             dispatch: DispatchOptions::default(),
             castray: None,
             gofd: None,
+            shown: ShownOptions::default(),
         }
     }
 }

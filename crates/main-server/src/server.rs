@@ -31,7 +31,7 @@ pub(crate) use demand::FleetDemand;
 pub use dispatch::DispatchOptions;
 pub(crate) use dispatch::{DispatchService, blob_key};
 pub use gofd::GofdOptions;
-pub(crate) use gofd::{GofdCallRefusal, GofdFace, TaskSeed};
+pub(crate) use gofd::{GofdCallRefusal, GofdGateway, TaskSeed};
 pub(crate) use options::OptionsInForce;
 pub use options::{LiveOptions, OptionSource, ShownOption, ShownOptions};
 pub(crate) use packages::SharedPackages;
@@ -138,8 +138,8 @@ pub(crate) struct Server {
     /// Casts that are in memory alone.
     pub(crate) live_casts: CastOutbox,
     pub(crate) dispatch: DispatchService,
-    /// The face for clients and agents of GoFD, where that is turned on.
-    pub(crate) gofd: Option<Arc<GofdFace>>,
+    /// The gateway for clients and agents of GoFD, where that is turned on.
+    pub(crate) gofd: Option<Arc<GofdGateway>>,
     /// The kept casts, for operators; and for nodes, which wait for no search.
     pub(crate) cast_records: StateReader,
     pub(crate) node_casts: StateReader,

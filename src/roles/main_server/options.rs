@@ -54,8 +54,8 @@ pub(super) struct OptionsFollower {
 }
 
 impl OptionsFollower {
-    /// Shows the options with which `master` was started.
-    pub(super) fn new(arguments: Vec<OsString>, args: &MasterArgs, master: &Master) -> Self {
+    /// Reads the options with which the main server is about to be started.
+    pub(super) fn new(arguments: Vec<OsString>, args: &MasterArgs) -> Self {
         // Absolute, as its folder is watched.
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let file = args.config.as_ref().map(absolute);
@@ -65,8 +65,12 @@ impl OptionsFollower {
             Err(_) => Vec::new(),
         };
         let shown = ShownOptions { file: file.clone(), options, ..ShownOptions::default() };
-        master.show_options(shown.clone());
         Self { arguments, file, shown }
+    }
+
+    /// Returns them as the page shows them.
+    pub(super) fn shown(&self) -> ShownOptions {
+        self.shown.clone()
     }
 
     /// Follows the file, and reads it when it is `asked` to, forever.

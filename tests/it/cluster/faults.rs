@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 /// Longer than a node that is not heard of is listed (30 s).
-const OUTAGE: Duration = Duration::from_secs(35);
+const OUTAGE: Duration = Duration::from_secs(60);
 /// The time in which changes can be saved again once the database is back.
 const RECOVERY: Duration = Duration::from_secs(2);
 /// Kills for each meeting.

@@ -19,6 +19,22 @@ async fn fleet(main: &TestMaster, operator: &Operator, count: usize) -> Vec<Test
     nodes
 }
 
+/// A node that others reach by a proxy alone.
+async fn behind_proxy(
+    main: &TestMaster,
+    operator: &Operator,
+    id: &str,
+    way: Way,
+) -> (TestNode, Proxy) {
+    let port = free_port();
+    let proxy = Proxy::before(([127, 0, 0, 1], port).into(), way);
+    let address = proxy.address().to_string();
+    let config = json!({"nodeId": id, "nodePort": port, "relay": {"address": address}});
+    let node = TestNode::of(&main.authority()).with(config).start().await;
+    operator.until_known(id).await;
+    (node, proxy)
+}
+
 /// A node that the main server knows, and that is not there now.
 async fn away(main: &TestMaster, operator: &Operator, id: &str) -> crate::support::node::Builder {
     let node = node(&main.authority(), id).await;
@@ -52,15 +68,7 @@ async fn the_main_server_sends_a_large_file_once_and_a_late_node_gets_it_from_an
 async fn wrong_bytes_of_another_node_are_noticed_within_a_piece() {
     let main = TestMaster::build().start().await;
     let operator = Operator::of(&main);
-    let port = free_port();
-    let proxy = Proxy::before(([127, 0, 0, 1], port).into(), Way::Flip(5 << 20));
-    let config = json!({
-        "nodeId": "liar",
-        "nodePort": port,
-        "relay": {"address": proxy.address().to_string()},
-    });
-    let _liar = TestNode::of(&main.authority()).with(config).start().await;
-    operator.until_known("liar").await;
+    let (_liar, proxy) = behind_proxy(&main, &operator, "liar", Way::Flip(5 << 20)).await;
     let good = away(&main, &operator, "good").await;
     let large = noise(12 << 20, 2);
     let file = operator.upload("large", &large).await;
@@ -80,15 +88,7 @@ async fn wrong_bytes_of_another_node_are_noticed_within_a_piece() {
 async fn a_node_that_breaks_off_is_left_and_the_rest_comes_from_elsewhere() {
     let main = TestMaster::build().start().await;
     let operator = Operator::of(&main);
-    let port = free_port();
-    let proxy = Proxy::before(([127, 0, 0, 1], port).into(), Way::Cut(3 << 20));
-    let config = json!({
-        "nodeId": "broken",
-        "nodePort": port,
-        "relay": {"address": proxy.address().to_string()},
-    });
-    let _broken = TestNode::of(&main.authority()).with(config).start().await;
-    operator.until_known("broken").await;
+    let (_broken, _proxy) = behind_proxy(&main, &operator, "broken", Way::Cut(3 << 20)).await;
     let good = away(&main, &operator, "good").await;
     let large = noise(8 << 20, 3);
     let file = operator.upload("large", &large).await;

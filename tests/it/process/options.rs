@@ -34,10 +34,7 @@ impl FollowedServer {
             let is_said =
                 found.map(|found| &found["code"]) == problem.map(|code| json!(code)).as_ref();
             let said = found.map_or(String::new(), ToString::to_string);
-            // It serves a moment before it shows its options.
-            let is_shown = !overview["options"]["file"].is_null();
-            (overview["policy"] == policy && is_said && is_shown)
-                .then(|| (overview["options"].clone(), said))
+            (overview["policy"] == policy && is_said).then(|| (overview["options"].clone(), said))
         })
         .await
     }

@@ -44,7 +44,7 @@ impl Builder {
         Self { demand_webhook: Some(url.parse().unwrap()), ..self }
     }
 
-    /// The face for clients and agents of GoFD.
+    /// The gateway for clients and agents of GoFD.
     pub(crate) fn gofd(self, options: GofdOptions) -> Self {
         Self { gofd: Some(options), ..self }
     }

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use self::answer::{message, refused, task, unauthorized, word};
 use crate::{
-    server::{GofdCallRefusal, GofdFace, Server},
+    server::{GofdCallRefusal, GofdGateway, Server},
     state::gofd::{GofdRequest, PlaceReport},
 };
 
@@ -30,11 +30,11 @@ use crate::{
 const MAX_BODY_BYTES: usize = 4 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The server, and the face whose routes these are.
-type Shared = State<(Arc<Server>, Arc<GofdFace>)>;
+/// The server, and the gateway whose routes these are.
+type Shared = State<(Arc<Server>, Arc<GofdGateway>)>;
 
-pub(crate) fn router(server: Arc<Server>, face: Arc<GofdFace>) -> Router {
-    let guarded = face.clone();
+pub(crate) fn router(server: Arc<Server>, gateway: Arc<GofdGateway>) -> Router {
+    let guarded = gateway.clone();
     Router::new()
         .route("/api/v1/server/tasks", post(create))
         .route("/api/v1/server/tasks/status", post(report))
@@ -44,16 +44,20 @@ pub(crate) fn router(server: Arc<Server>, face: Arc<GofdFace>) -> Router {
             message(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
         })
         .layer(middleware::from_fn_with_state(guarded, authenticate))
-        .with_state((server, face))
+        .with_state((server, gateway))
 }
 
 /// Lets nobody through without the password, whatever the path.
-async fn authenticate(State(face): State<Arc<GofdFace>>, request: Request, next: Next) -> Response {
+async fn authenticate(
+    State(gateway): State<Arc<GofdGateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if given.is_some_and(|value| face.config.credentials.are_in_basic(value)) {
+    if given.is_some_and(|value| gateway.config.credentials.are_in_basic(value)) {
         return next.run(request).await;
     }
-    if face.note_refusal(GofdCallRefusal::Password) {
+    if gateway.note_refusal(GofdCallRefusal::Password) {
         warn!("a call for GoFD from {} was refused: wrong password", peer(&request));
     }
     unauthorized()
@@ -64,9 +68,9 @@ fn peer(request: &Request) -> IpAddr {
     peer.unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }
 
-async fn create(State((server, face)): Shared, request: Request) -> Response {
+async fn create(State((server, gateway)): Shared, request: Request) -> Response {
     let by = peer(&request);
-    let bytes = match read_json(&face, request).await {
+    let bytes = match read_json(&gateway, request).await {
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
     };
@@ -76,17 +80,17 @@ async fn create(State((server, face)): Shared, request: Request) -> Response {
     };
     let (id, files, ips) = match read() {
         Ok(read) => read,
-        Err(error) => return refused_body(&face, by, &error),
+        Err(error) => return refused_body(&gateway, by, &error),
     };
-    let user = &face.config.credentials.user;
+    let user = &gateway.config.credentials.user;
     let posted = match GofdRequest::check(id, files, ips, user) {
-        Ok(request) => server.post_gofd_task(&face, request, by).await,
+        Ok(request) => server.post_gofd_task(&gateway, request, by).await,
         Err(refusal) => Err(refusal),
     };
     match posted {
         Ok(()) => word(StatusCode::ACCEPTED, ""),
         Err(refusal) => {
-            if face.note_refusal(GofdCallRefusal::Request) {
+            if gateway.note_refusal(GofdCallRefusal::Request) {
                 info!("a task of a client of GoFD at {by} was refused: {refusal}");
             }
             refused(&refusal)
@@ -94,9 +98,9 @@ async fn create(State((server, face)): Shared, request: Request) -> Response {
     }
 }
 
-async fn report(State((_, face)): Shared, request: Request) -> Response {
+async fn report(State((_, gateway)): Shared, request: Request) -> Response {
     let by = peer(&request);
-    let bytes = match read_json(&face, request).await {
+    let bytes = match read_json(&gateway, request).await {
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
     };
@@ -106,30 +110,30 @@ async fn report(State((_, face)): Shared, request: Request) -> Response {
     };
     let (id, ip, percent) = match read() {
         Ok(read) => read,
-        Err(error) => return refused_body(&face, by, &error),
+        Err(error) => return refused_body(&gateway, by, &error),
     };
     // As at GoFD, one that says nothing of interest is well received, too.
     if let Some(report) = PlaceReport::from_percent(percent) {
-        face.change(|table, now| table.report(&id, &ip, report, now));
+        gateway.change(|table, now| table.report(&id, &ip, report, now));
     }
     word(StatusCode::OK, "")
 }
 
 async fn show(
-    State((_, face)): Shared,
+    State((_, gateway)): Shared,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let names = query.as_deref().unwrap_or_default().split('&');
     let mut names = names.map(|pair| pair.split('=').next().unwrap_or_default());
-    match face.look(|table, now| table.shown(&id, now)) {
+    match gateway.look(|table, now| table.shown(&id, now)) {
         Some(shown) => task(&shown, names.any(|name| name == "pretty")),
         None => word(StatusCode::BAD_REQUEST, "TASK_NOT_EXISTED"),
     }
 }
 
-async fn cancel(State((_, face)): Shared, Path(id): Path<String>) -> Response {
-    if !face.change(|table, now| table.cancel(&id, now)) {
+async fn cancel(State((_, gateway)): Shared, Path(id): Path<String>) -> Response {
+    if !gateway.change(|table, now| table.cancel(&id, now)) {
         return word(StatusCode::BAD_REQUEST, "TASK_NOT_EXISTED");
     }
     info!("task {id:?} of a client of GoFD was cancelled");
@@ -137,7 +141,7 @@ async fn cancel(State((_, face)): Shared, Path(id): Path<String>) -> Response {
 }
 
 /// Reads a body that is JSON by its type.
-async fn read_json(face: &GofdFace, request: Request) -> Result<Bytes, Response> {
+async fn read_json(gateway: &GofdGateway, request: Request) -> Result<Bytes, Response> {
     let by = peer(&request);
     let (parts, body) = request.into_parts();
     let read = body::read(body, MAX_BODY_BYTES, BODY_TIMEOUT).await;
@@ -153,7 +157,7 @@ async fn read_json(face: &GofdFace, request: Request) -> Result<Bytes, Response>
         Err(BodyError::Slow) => message(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
         Err(BodyError::Broken) => message(StatusCode::BAD_REQUEST, "unexpected EOF"),
     };
-    if face.note_refusal(GofdCallRefusal::Body) {
+    if gateway.note_refusal(GofdCallRefusal::Body) {
         warn!("a call for GoFD from {by} was refused: status {}", refusal.status());
     }
     Err(refusal)
@@ -164,8 +168,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     declared.is_some_and(|declared| declared.starts_with("application/json"))
 }
 
-fn refused_body(face: &GofdFace, by: IpAddr, error: &edge_mirror_gofd::UnreadableBody) -> Response {
-    if face.note_refusal(GofdCallRefusal::Body) {
+fn refused_body(
+    gateway: &GofdGateway,
+    by: IpAddr,
+    error: &edge_mirror_gofd::UnreadableBody,
+) -> Response {
+    if gateway.note_refusal(GofdCallRefusal::Body) {
         warn!("a call for GoFD from {by} was refused: {error}");
     }
     message(StatusCode::BAD_REQUEST, &error.to_string())

@@ -181,18 +181,18 @@ fn nodes_by_state(server: &Server) -> [(&'static str, usize); 6] {
 
 /// Nothing where GoFD's clients are not served.
 fn gofd(page: &mut Exposition, server: &Server) {
-    let Some(face) = &server.gofd else { return };
+    let Some(gateway) = &server.gofd else { return };
     page.tally(
         "edge_mirror_master_gofd_calls_refused_total",
         "Calls of GoFD's clients and agents that were refused, by reason.",
         "reason",
-        &face.refusals,
+        &gateway.refusals,
     );
     page.tally(
         "edge_mirror_master_gofd_data_faults_total",
         "Connections to the data port for GoFD's agents that were refused or closed, by reason.",
         "reason",
-        &face.data_events,
+        &gateway.data_events,
     );
 }
 

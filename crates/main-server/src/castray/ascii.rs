@@ -1,8 +1,8 @@
-//! JSON as its WebSocket has it: ASCII alone.
+//! JSON in ASCII, as CastRay's WebSocket sends it.
 
 use std::fmt::Write;
 
-/// JSON with `\uXXXX` for all that is not ASCII, which can stand in texts alone.
+/// Escapes every character that is not ASCII. In JSON, only strings have some.
 pub(super) fn escaped(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {

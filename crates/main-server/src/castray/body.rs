@@ -1,4 +1,5 @@
-//! JSON bodies, and what is said of those that are none: 422 with a list, as FastAPI does.
+//! JSON bodies. One that is not valid is answered by 422 with a list of its faults, as by
+//! FastAPI.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use axum::{
 use edge_mirror_http::wire::{self, body};
 use serde_json::{Map, Value, json};
 
-use super::CastRayFace;
+use super::CastRayGateway;
 use crate::refusal::RequestError;
 
 /// The largest message that can be sent, whose characters are all escaped, fits.
@@ -22,7 +23,7 @@ const MAX_ECHO: usize = 1000;
 
 /// The reason that a call is refused.
 #[derive(Debug)]
-pub(super) enum FaceRefusal {
+pub(super) enum CastRayRefusal {
     /// The flaws of a body.
     Flaws(Vec<Value>),
     Text(StatusCode, String),
@@ -30,7 +31,7 @@ pub(super) enum FaceRefusal {
     Body(body::BodyError),
 }
 
-impl FaceRefusal {
+impl CastRayRefusal {
     pub(super) fn bad(text: impl Into<String>) -> Self {
         Self::Text(StatusCode::BAD_REQUEST, text.into())
     }
@@ -44,7 +45,7 @@ impl FaceRefusal {
     }
 }
 
-impl From<RequestError> for FaceRefusal {
+impl From<RequestError> for CastRayRefusal {
     fn from(error: RequestError) -> Self {
         match error {
             // Nothing here is answered with 500.
@@ -54,7 +55,7 @@ impl From<RequestError> for FaceRefusal {
     }
 }
 
-impl IntoResponse for FaceRefusal {
+impl IntoResponse for CastRayRefusal {
     fn into_response(self) -> Response {
         match self {
             Self::Flaws(flaws) => {
@@ -78,17 +79,20 @@ pub(super) fn flaw(kind: &str, loc: &[Value], msg: &str, input: &Value) -> Value
 }
 
 /// A JSON object in a body.
-pub(super) struct FaceJson(pub(super) Map<String, Value>);
+pub(super) struct CastRayJson(pub(super) Map<String, Value>);
 
-impl FromRequest<Arc<CastRayFace>> for FaceJson {
-    type Rejection = FaceRefusal;
+impl FromRequest<Arc<CastRayGateway>> for CastRayJson {
+    type Rejection = CastRayRefusal;
 
-    async fn from_request(request: Request, _: &Arc<CastRayFace>) -> Result<Self, FaceRefusal> {
+    async fn from_request(
+        request: Request,
+        _: &Arc<CastRayGateway>,
+    ) -> Result<Self, CastRayRefusal> {
         let (parts, body) = request.into_parts();
-        let bytes = body::read(body, MAX_BYTES, TIMEOUT).await.map_err(FaceRefusal::Body)?;
+        let bytes = body::read(body, MAX_BYTES, TIMEOUT).await.map_err(CastRayRefusal::Body)?;
         let at = [json!("body")];
         if bytes.is_empty() {
-            return Err(FaceRefusal::Flaws(vec![flaw(
+            return Err(CastRayRefusal::Flaws(vec![flaw(
                 "missing",
                 &at,
                 "Field required",
@@ -100,7 +104,7 @@ impl FromRequest<Arc<CastRayFace>> for FaceJson {
                 let at = [json!("body"), json!(error.column())];
                 let mut flaw = flaw("json_invalid", &at, "JSON decode error", &json!({}));
                 flaw["ctx"] = json!({"error": error.to_string()});
-                FaceRefusal::Flaws(vec![flaw])
+                CastRayRefusal::Flaws(vec![flaw])
             })?,
             false => Value::String(String::from_utf8_lossy(&bytes).into_owned()),
         };
@@ -108,13 +112,13 @@ impl FromRequest<Arc<CastRayFace>> for FaceJson {
             Value::Object(fields) => Ok(Self(fields)),
             other => {
                 let text = "Input should be a valid dictionary";
-                Err(FaceRefusal::Flaws(vec![flaw("dict_type", &at, text, &other)]))
+                Err(CastRayRefusal::Flaws(vec![flaw("dict_type", &at, text, &other)]))
             }
         }
     }
 }
 
-impl FaceJson {
+impl CastRayJson {
     /// A text; numbers count as what they look like, and nothing as the default.
     pub(super) fn text(&self, name: &str, default: &str) -> String {
         match self.0.get(name) {

@@ -3,7 +3,7 @@
 use axum::Json;
 use serde_json::{Value, json};
 
-use super::body::{FaceJson, FaceRefusal};
+use super::body::{CastRayJson, CastRayRefusal};
 
 pub(super) async fn nodes() -> Json<Value> {
     Json(json!({"success": true, "external_nodes": [], "count": 0}))
@@ -15,10 +15,10 @@ pub(super) async fn discover() -> Json<Value> {
     }))
 }
 
-pub(super) async fn connect(body: FaceJson) -> Result<Json<Value>, FaceRefusal> {
+pub(super) async fn connect(body: CastRayJson) -> Result<Json<Value>, CastRayRefusal> {
     let address = body.text("cluster_address", "");
     match address.is_empty() {
-        true => Err(FaceRefusal::bad("缺少cluster_address参数")),
+        true => Err(CastRayRefusal::bad("缺少cluster_address参数")),
         false => {
             let address: String = address.chars().take(200).collect();
             let message = format!("连接外部集群失败: {address}");

@@ -12,8 +12,8 @@ use edge_mirror_base::{clock::UnixMillis, tasks};
 use serde_json::{Value, json};
 
 use super::{
-    Face,
-    body::FaceRefusal,
+    Gateway,
+    body::CastRayRefusal,
     folder::{FileFolder, FolderError},
     sizes,
 };
@@ -21,7 +21,7 @@ use super::{
 /// Begin the names of files that were made here.
 const GENERATED: [&str; 3] = ["sample_", "preset_", "transfer_"];
 
-impl From<FolderError> for FaceRefusal {
+impl From<FolderError> for CastRayRefusal {
     fn from(error: FolderError) -> Self {
         let text = error.to_string();
         match error {
@@ -35,8 +35,8 @@ impl From<FolderError> for FaceRefusal {
     }
 }
 
-pub(super) async fn list(State(face): Face) -> Result<Json<Value>, FaceRefusal> {
-    let folder = face.folder.clone();
+pub(super) async fn list(State(gateway): Gateway) -> Result<Json<Value>, CastRayRefusal> {
+    let folder = gateway.folder.clone();
     let files = tasks::blocking_limited(move || folder.list()).await.map_err(FolderError::from)?;
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let shown = files.iter().map(|file| {
@@ -61,11 +61,11 @@ pub(super) async fn list(State(face): Face) -> Result<Json<Value>, FaceRefusal> 
 }
 
 pub(super) async fn remove(
-    State(face): Face,
+    State(gateway): Gateway,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, FaceRefusal> {
+) -> Result<Json<Value>, CastRayRefusal> {
     let Ok(Path(name)) = name else { return Err(FolderError::Unknown.into()) };
-    let bytes = remove_from(face.folder.clone(), name.clone()).await?;
+    let bytes = remove_from(gateway.folder.clone(), name.clone()).await?;
     Ok(Json(json!({
         "success": true,
         "message": format!("成功删除文件: {name}"),

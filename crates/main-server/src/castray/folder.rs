@@ -38,7 +38,7 @@ pub(super) enum FolderError {
         "文件已达上限 {MAX_FILES} 个，请先删除一些 / there are {MAX_FILES} files, delete some first"
     )]
     TooMany,
-    #[error("磁盘出错 / the disk fails: {0}")]
+    #[error("磁盘出错 / the disk failed: {0}")]
     Disk(#[from] io::Error),
 }
 

@@ -7,8 +7,8 @@ use edge_mirror_base::clock::{UnixMillis, now_s};
 use serde_json::{Map, Value, json};
 
 use super::{
-    CastRayFace, Face, FaceCaller,
-    body::{FaceJson, FaceRefusal},
+    CastRayCaller, CastRayGateway, Gateway,
+    body::{CastRayJson, CastRayRefusal},
     content::{SampleFile, SampleKind},
     files::{download_url, local_time},
     folder::{FolderError, NameClash, PlacedFile},
@@ -56,7 +56,10 @@ pub(super) async fn show() -> Json<Value> {
     }))
 }
 
-pub(super) async fn create(State(face): Face, body: FaceJson) -> Result<Json<Value>, FaceRefusal> {
+pub(super) async fn create(
+    State(gateway): Gateway,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
     let (bytes, kind) = (size_of(&body, "1KB")?, kind_of(&body, "text")?);
     let has_head = body.flag("include_metadata", true);
     let named = body.text("file_name", "");
@@ -64,19 +67,19 @@ pub(super) async fn create(State(face): Face, body: FaceJson) -> Result<Json<Val
         true => generated_name("sample", bytes, kind),
         false => safe_name(&named),
     };
-    let (name, info) = face.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
+    let (name, info) = gateway.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
     let message = format!("成功创建示例文件: {name}");
     Ok(Json(json!({"success": true, "message": message, "file_info": info})))
 }
 
 pub(super) async fn create_preset(
-    State(face): Face,
-    body: FaceJson,
-) -> Result<Json<Value>, FaceRefusal> {
+    State(gateway): Gateway,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
     let preset = body.text("preset", "medium");
     let Some((preset, bytes)) = PRESETS.into_iter().find(|(name, _)| *name == preset) else {
         let names = PRESETS.map(|(name, _)| name).join(", ");
-        return Err(FaceRefusal::bad(format!("无效的预设名称。可用选项: {names}")));
+        return Err(CastRayRefusal::bad(format!("无效的预设名称。可用选项: {names}")));
     };
     let kind = kind_of(&body, "text")?;
     let named = body.text("file_name", "");
@@ -85,23 +88,23 @@ pub(super) async fn create_preset(
         false => safe_name(&named),
     };
     let sample = SampleFile { name, bytes, kind, has_head: true };
-    let (name, mut info) = face.make_sample(sample).await?;
+    let (name, mut info) = gateway.make_sample(sample).await?;
     info["preset_name"] = json!(preset);
     let message = format!("成功创建预设文件: {name}");
     Ok(Json(json!({"success": true, "message": message, "file_info": info})))
 }
 
 pub(super) async fn create_and_send(
-    State(face): Face,
-    FaceCaller(operator): FaceCaller,
-    body: FaceJson,
-) -> Result<Json<Value>, FaceRefusal> {
-    let (sender, recipients) = face.sender_and_recipients(&body)?;
+    State(gateway): Gateway,
+    CastRayCaller(operator): CastRayCaller,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
+    let (sender, recipients) = gateway.sender_and_recipients(&body)?;
     let (bytes, kind) = (size_of(&body, "1KB")?, kind_of(&body, "text")?);
     let name = generated_name("transfer", bytes, kind);
     let has_head = body.flag("include_metadata", true);
-    let (name, info) = face.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
-    let results = face.transfer(&operator, (&sender, &name), &recipients, None).await;
+    let (name, info) = gateway.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
+    let results = gateway.transfer(&operator, (&sender, &name), &recipients, None).await;
     let successful = results.iter().filter(|result| result.success).count();
     let failed = results.len() - successful;
     let told = json!({
@@ -112,7 +115,7 @@ pub(super) async fn create_and_send(
         "failed_transfers": failed,
         "total_recipients": results.len(),
     });
-    face.tell("file_generated_and_transferred", &told);
+    gateway.tell("file_generated_and_transferred", &told);
     let transfer_results = results.iter().map(|result| match result.success {
         true => {
             json!({"recipient_id": result.recipient, "success": true, "result": result.message})
@@ -135,7 +138,7 @@ pub(super) async fn create_and_send(
 }
 
 /// Its errors are answered with 200, as its clients expect.
-pub(super) async fn create_demo(State(face): Face, body: FaceJson) -> Json<Value> {
+pub(super) async fn create_demo(State(gateway): Gateway, body: CastRayJson) -> Json<Value> {
     let failed = |text: &str| outcome(false, &format!("创建演示文件失败: {text}"));
     let bytes = match size_of(&body, "1MB") {
         Ok(bytes) => bytes,
@@ -145,7 +148,7 @@ pub(super) async fn create_demo(State(face): Face, body: FaceJson) -> Json<Value
     let size = sizes::format(bytes).replace(' ', "_").to_lowercase();
     let name = format!("custom_test_{size}_{}.bin", now_s());
     let sample = SampleFile { name, bytes, kind, has_head: false };
-    match face.write_sample(sample).await {
+    match gateway.write_sample(sample).await {
         Ok(PlacedFile { name, path, digests }) => Json(json!({
             "success": true,
             "filename": name,
@@ -158,7 +161,7 @@ pub(super) async fn create_demo(State(face): Face, body: FaceJson) -> Json<Value
     }
 }
 
-impl CastRayFace {
+impl CastRayGateway {
     /// Writes a sample file, which replaces no other one.
     pub(super) async fn write_sample(&self, sample: SampleFile) -> Result<PlacedFile, FolderError> {
         let folder = Arc::clone(&self.folder);
@@ -182,7 +185,7 @@ impl CastRayFace {
     }
 
     /// The same; its name, and what clients are told of it.
-    async fn make_sample(&self, sample: SampleFile) -> Result<(String, Value), FaceRefusal> {
+    async fn make_sample(&self, sample: SampleFile) -> Result<(String, Value), CastRayRefusal> {
         let SampleFile { bytes, kind, has_head, .. } = sample;
         let PlacedFile { name, path, digests } = self.write_sample(sample).await?;
         let mut info = json!({
@@ -205,26 +208,26 @@ impl CastRayFace {
     }
 }
 
-fn size_of(body: &FaceJson, default: &str) -> Result<u64, FaceRefusal> {
+fn size_of(body: &CastRayJson, default: &str) -> Result<u64, CastRayRefusal> {
     let text = body.text("size", default);
     let bytes = sizes::parse(&text).ok_or_else(|| {
         let text: String = text.chars().take(100).collect();
-        FaceRefusal::bad(format!("无效的文件大小格式: {text}"))
+        CastRayRefusal::bad(format!("无效的文件大小格式: {text}"))
     })?;
     match (1..=MAX_FILE).contains(&bytes) {
         true => Ok(bytes),
         false => {
             let most = sizes::format(MAX_FILE);
-            Err(FaceRefusal::bad(format!("文件大小超出限制。最大允许: {most}")))
+            Err(CastRayRefusal::bad(format!("文件大小超出限制。最大允许: {most}")))
         }
     }
 }
 
-fn kind_of(body: &FaceJson, default: &str) -> Result<SampleKind, FaceRefusal> {
+fn kind_of(body: &CastRayJson, default: &str) -> Result<SampleKind, CastRayRefusal> {
     let name = body.text("content_type", default);
     SampleKind::named(&name).ok_or_else(|| {
         let names = SampleKind::ALL.map(|(_, name, _)| name).join(", ");
-        FaceRefusal::bad(format!("无效的内容类型。可用选项: {names}"))
+        CastRayRefusal::bad(format!("无效的内容类型。可用选项: {names}"))
     })
 }
 

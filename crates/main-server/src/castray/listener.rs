@@ -10,7 +10,7 @@ use edge_mirror_http::listen::{Handlers, Listener};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{CastRayFace, CastRayOptions, router, transfer};
+use super::{CastRayGateway, CastRayOptions, router, transfer};
 use crate::{error::MasterError, server::Server};
 
 pub(crate) struct CastRayListener {
@@ -40,13 +40,13 @@ impl CastRayListener {
     ) -> Result<SocketAddr, MasterError> {
         let Self { options, listener } = self;
         let shared = server.clone();
-        let opened = tasks::blocking(move || CastRayFace::open(shared, &options)).await;
+        let opened = tasks::blocking(move || CastRayGateway::open(shared, &options)).await;
         let unusable = |cause| MasterError::Data { path: server.data().join("castray"), cause };
-        let face = Arc::new(opened.map_err(unusable)?);
+        let gateway = Arc::new(opened.map_err(unusable)?);
         let end = workers.token().clone();
-        workers.spawn("CastRay transfers", transfer::send_by_themselves(face.clone(), end));
+        workers.spawn("CastRay transfers", transfer::send_by_themselves(gateway.clone(), end));
         let (address, shared) = (listener.address(), server.connections.clone());
-        let answers = Handlers { connections: shared, ..router(face).into() };
+        let answers = Handlers { connections: shared, ..router(gateway).into() };
         let serving = listener.serve(answers, connections.clone(), stop.clone());
         connections.spawn("CastRay listener", serving);
         info!("CastRay clients are served on {address}");

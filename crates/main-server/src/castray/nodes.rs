@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tracing::{debug, info};
 
 use super::{
-    CastRayFace, Face, FaceCaller,
-    body::{FaceJson, FaceRefusal, flaw},
+    CastRayCaller, CastRayGateway, Gateway,
+    body::{CastRayJson, CastRayRefusal, flaw},
 };
 use crate::{
     refusal::RequestError,
@@ -25,15 +25,15 @@ const DEFAULT_COUNT: usize = 50;
 const MAX_COUNT: usize = 1000;
 
 pub(super) async fn create(
-    State(face): Face,
-    FaceCaller(operator): FaceCaller,
-    body: FaceJson,
-) -> Result<Json<Value>, FaceRefusal> {
+    State(gateway): Gateway,
+    CastRayCaller(operator): CastRayCaller,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
     let id = match body.0.get("node_id") {
         Some(Value::String(id)) if !id.is_empty() => id.clone(),
         Some(Value::Number(number)) if number.as_f64() != Some(0.0) => number.to_string(),
         None | Some(Value::Null | Value::String(_) | Value::Number(_)) => {
-            return Err(FaceRefusal::bad("节点ID不能为空"));
+            return Err(CastRayRefusal::bad("节点ID不能为空"));
         }
         Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
             return Ok(outcome(false, "节点创建失败"));
@@ -43,37 +43,37 @@ pub(super) async fn create(
         None => Some(0),
         Some(port) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
     };
-    let is_free = port.is_some_and(|port| port == 0 || face.figures().take_port(&id, port));
+    let is_free = port.is_some_and(|port| port == 0 || gateway.figures().take_port(&id, port));
     if !is_free {
         return Ok(outcome(false, "节点创建失败"));
     }
-    let profile = match face.server.virtual_nodes().get(&id) {
+    let profile = match gateway.server.virtual_nodes().get(&id) {
         Ok(node) => node.profile.clone(),
         Err(_) => VirtualNodeProfile::default(),
     };
     let created_at = UnixMillis::now();
     let node = VirtualNode { id: id.clone(), profile, created_at };
-    match face.server.put_virtual_node(node, Some(&operator)).await {
+    match gateway.server.put_virtual_node(node, Some(&operator)).await {
         Ok(()) => {
             info!("virtual node {id} was set by a CastRay client");
-            face.begin_anew(&id, port.unwrap_or_default());
+            gateway.reset_figures(&id, port.unwrap_or_default());
             Ok(outcome(true, "节点创建成功"))
         }
         Err(error @ (RequestError::StateUnavailable(_) | RequestError::NoRoom(_))) => {
-            face.figures().remove(&id);
+            gateway.figures().remove(&id);
             Err(error.into())
         }
         Err(error) => {
             debug!("a CastRay client can't create node {id}: {error}");
-            face.forget_unless_node(&id);
+            gateway.forget_unless_node(&id);
             Ok(outcome(false, "节点创建失败"))
         }
     }
 }
 
-impl CastRayFace {
+impl CastRayGateway {
     /// Has a node that was created, or created once more, count from zero.
-    fn begin_anew(&self, id: &str, port: u16) {
+    fn reset_figures(&self, id: &str, port: u16) {
         let mut figures = self.figures();
         figures.remove(id);
         match port {
@@ -92,7 +92,7 @@ impl CastRayFace {
         &self,
         operator: &Operator,
         id: String,
-    ) -> Result<Json<Value>, FaceRefusal> {
+    ) -> Result<Json<Value>, CastRayRefusal> {
         match self.server.change_by(operator, VirtualNodeCommand::Remove(id.clone())).await {
             Ok(()) => {
                 info!("virtual node {id} was removed by a CastRay client");
@@ -107,35 +107,35 @@ impl CastRayFace {
 }
 
 pub(super) async fn remove(
-    State(face): Face,
-    FaceCaller(operator): FaceCaller,
+    State(gateway): Gateway,
+    CastRayCaller(operator): CastRayCaller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, FaceRefusal> {
+) -> Result<Json<Value>, CastRayRefusal> {
     let Ok(Path(id)) = id else { return Ok(outcome(false, "节点删除失败")) };
-    face.remove_node(&operator, id).await
+    gateway.remove_node(&operator, id).await
 }
 
 /// A node may have the name of another route.
 pub(super) async fn remove_external(
-    State(face): Face,
-    FaceCaller(operator): FaceCaller,
-) -> Result<Json<Value>, FaceRefusal> {
-    face.remove_node(&operator, "external".to_owned()).await
+    State(gateway): Gateway,
+    CastRayCaller(operator): CastRayCaller,
+) -> Result<Json<Value>, CastRayRefusal> {
+    gateway.remove_node(&operator, "external".to_owned()).await
 }
 
 pub(super) async fn messages(
-    State(face): Face,
+    State(gateway): Gateway,
     id: Result<Path<String>, PathRejection>,
     uri: Uri,
-) -> Result<Json<Value>, FaceRefusal> {
+) -> Result<Json<Value>, CastRayRefusal> {
     let count = count_in(uri.query().unwrap_or_default())?;
     let Ok(Path(id)) = id else { return Ok(Json(json!([]))) };
-    if !face.has_node(&id) {
+    if !gateway.has_node(&id) {
         return Ok(Json(json!([])));
     }
-    let found = face.history().of(&id, count);
+    let found = gateway.history().of(&id, count);
     let ports: Vec<_> = {
-        let mut figures = face.figures();
+        let mut figures = gateway.figures();
         found.iter().map(|found| found.target().map_or(0, |to| figures.port(to))).collect()
     };
     let shown = tasks::blocking_limited(move || {
@@ -145,7 +145,7 @@ pub(super) async fn messages(
 }
 
 /// The last `count` of a query.
-fn count_in(query: &str) -> Result<usize, FaceRefusal> {
+fn count_in(query: &str) -> Result<usize, CastRayRefusal> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let Some((_, text)) = pairs.rfind(|(name, _)| *name == "count") else {
         return Ok(DEFAULT_COUNT);
@@ -153,7 +153,7 @@ fn count_in(query: &str) -> Result<usize, FaceRefusal> {
     let count = i64::from_str(text.trim_start_matches('+')).map_err(|_| {
         let msg = "Input should be a valid integer, unable to parse string as an integer";
         let at = [json!("query"), json!("count")];
-        FaceRefusal::Flaws(vec![flaw("int_parsing", &at, msg, &json!(text))])
+        CastRayRefusal::Flaws(vec![flaw("int_parsing", &at, msg, &json!(text))])
     })?;
     Ok(usize::try_from(count).unwrap_or(0).min(MAX_COUNT))
 }
@@ -177,7 +177,7 @@ mod tests {
         ] {
             assert!(count_in(query).is_ok_and(|found| found == count), "{query}");
         }
-        let Err(FaceRefusal::Flaws(flaws)) = count_in("count=x") else { panic!("no flaws") };
+        let Err(CastRayRefusal::Flaws(flaws)) = count_in("count=x") else { panic!("no flaws") };
         assert_eq!(
             (&flaws[0]["type"], &flaws[0]["loc"]),
             (&json!("int_parsing"), &json!(["query", "count"]))

@@ -13,7 +13,7 @@ use edge_mirror_http::wire::{self, pages};
 use edge_mirror_protocol::package::percent_encoded;
 use tokio_util::io::ReaderStream;
 
-use super::{CastRayFace, Face, body::FaceRefusal};
+use super::{CastRayGateway, Gateway, body::CastRayRefusal};
 
 pub(super) async fn start() -> Html<&'static str> {
     Html(
@@ -29,7 +29,7 @@ pub(super) async fn ui(asked: HeaderMap) -> Response {
 
 /// A part of the page, or a file that a client may have put here.
 pub(super) async fn file(
-    State(face): Face,
+    State(gateway): Gateway,
     name: Result<Path<String>, PathRejection>,
     asked: HeaderMap,
 ) -> Response {
@@ -37,15 +37,15 @@ pub(super) async fn file(
     if pages::has(&name) {
         return pages::page(&name, &asked);
     }
-    match download(&face, name).await {
+    match download(&gateway, name).await {
         Ok(answer) => answer,
-        Err(FaceRefusal::Text(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, _)) => unknown(),
+        Err(CastRayRefusal::Text(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, _)) => unknown(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn download(face: &Arc<CastRayFace>, name: String) -> Result<Response, FaceRefusal> {
-    let (folder, of) = (face.folder.clone(), name.clone());
+async fn download(gateway: &Arc<CastRayGateway>, name: String) -> Result<Response, CastRayRefusal> {
+    let (folder, of) = (gateway.folder.clone(), name.clone());
     let opened = tasks::blocking_limited(move || {
         let file = folder.open_file(&of)?;
         let bytes = file.metadata()?.len();

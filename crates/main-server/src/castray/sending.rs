@@ -8,8 +8,8 @@ use edge_mirror_http::access::Operator;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CastRayFace, Face, FaceCaller,
-    body::{FaceJson, FaceRefusal},
+    CastRayCaller, CastRayGateway, Gateway,
+    body::{CastRayJson, CastRayRefusal},
     history::SentMessage,
     message::{CastKind, CastMessage},
 };
@@ -28,15 +28,15 @@ const MAX_MESSAGE: usize = 65_507;
 const MAX_ECHO: usize = 200;
 
 pub(super) async fn send(
-    State(face): Face,
-    FaceCaller(operator): FaceCaller,
-    body: FaceJson,
-) -> Result<Json<Value>, FaceRefusal> {
-    let message = CastMessage::read(&body.0).map_err(FaceRefusal::Flaws)?;
-    let answer = face.deliver(&message, &operator).await;
+    State(gateway): Gateway,
+    CastRayCaller(operator): CastRayCaller,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
+    let message = CastMessage::read(&body.0).map_err(CastRayRefusal::Flaws)?;
+    let answer = gateway.deliver(&message, &operator).await;
     let (id, sender) = (shortened(&message.id), shortened(&message.sender));
     let told = json!({"message_id": id, "cast_type": message.kind.name(), "sender": sender});
-    face.tell("message_received", &told);
+    gateway.tell("message_received", &told);
     Ok(Json(answer))
 }
 
@@ -45,7 +45,7 @@ fn shortened(text: &str) -> &str {
     text.char_indices().nth(MAX_ECHO).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The nodes that a message goes to, and those that are none.
+/// The nodes that a message goes to, and the names that stand for no node.
 struct MessageTargets {
     known: BTreeSet<String>,
     unknown: Vec<String>,
@@ -53,7 +53,7 @@ struct MessageTargets {
     is_for_all: bool,
 }
 
-impl CastRayFace {
+impl CastRayGateway {
     async fn deliver(&self, message: &CastMessage, operator: &Operator) -> Value {
         let begun = Instant::now();
         if !self.has_node(&message.sender) {

@@ -17,22 +17,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CastRayFace, Face};
+use super::{CastRayGateway, Gateway};
 
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) async fn connect(State(face): Face, request: Request) -> Response {
-    let Ok(permit) = face.sockets.clone().try_acquire_owned() else {
+pub(super) async fn connect(State(gateway): Gateway, request: Request) -> Response {
+    let Ok(permit) = gateway.sockets.clone().try_acquire_owned() else {
         let text = "连接过多，请稍后再试（--castray-sockets） / too many sockets are open already, try again later (--castray-sockets)";
         return wire::detail(StatusCode::SERVICE_UNAVAILABLE, text);
     };
-    let events = face.events.subscribe();
+    let events = gateway.events.subscribe();
     accept_websocket(request, async move |mut socket, shutdown: CancellationToken| {
-        let serving = serve(&mut socket, &face, events);
+        let serving = serve(&mut socket, &gateway, events);
         let end = tokio::select! {
             end = serving => end,
             () = shutdown.cancelled() => CloseReason::going_away("the main server stops").into(),
-            () = face.server.closing.cancelled() => {
+            () = gateway.server.closing.cancelled() => {
                 CloseReason::going_away("the main server stops").into()
             }
         };
@@ -43,7 +43,7 @@ pub(super) async fn connect(State(face): Face, request: Request) -> Response {
 
 async fn serve(
     socket: &mut WebSocket,
-    face: &Arc<CastRayFace>,
+    gateway: &Arc<CastRayGateway>,
     mut events: broadcast::Receiver<Arc<str>>,
 ) -> SocketEnd {
     let mut ticks = tokio::time::interval(STATUS_EVERY);
@@ -54,7 +54,7 @@ async fn serve(
                 Ok(_) => continue,
                 Err(end) => return end,
             },
-            _ = ticks.tick() => face.status_frame(),
+            _ = ticks.tick() => gateway.status_frame(),
             event = events.recv() => match event {
                 Ok(event) => event,
                 // The next status says how things are.

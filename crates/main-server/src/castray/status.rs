@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{CastRayFace, Face, ascii, figures::NodeFigures};
+use super::{CastRayGateway, Gateway, ascii, figures::NodeFigures};
 use crate::state::dispatch::NodeOutcome;
 
 /// Sockets within this time are told the same.
@@ -44,7 +44,7 @@ impl TransferStats {
 
 /// A node as clients see it.
 #[derive(Serialize)]
-struct FaceNode<'a> {
+struct CastRayNode<'a> {
     node_id: &'a str,
     port: u16,
     is_running: bool,
@@ -59,22 +59,22 @@ struct FaceNode<'a> {
 }
 
 #[derive(Serialize)]
-struct FaceStatus<'a> {
+struct CastRayStatus<'a> {
     total_nodes: usize,
     active_nodes: usize,
-    node_statuses: Vec<FaceNode<'a>>,
+    node_statuses: Vec<CastRayNode<'a>>,
     ray_cluster: Value,
     node_ports: BTreeMap<&'a str, u16>,
 }
 
-pub(super) async fn show(State(face): Face) -> Json<Value> {
-    Json(face.status())
+pub(super) async fn show(State(gateway): Gateway) -> Json<Value> {
+    Json(gateway.status())
 }
 
-pub(super) async fn transfers(State(face): Face) -> Json<Value> {
-    face.settle();
-    let ids = face.node_ids();
-    let figures = face.figures();
+pub(super) async fn transfers(State(gateway): Gateway) -> Json<Value> {
+    gateway.settle();
+    let ids = gateway.node_ids();
+    let figures = gateway.figures();
     let idle = NodeFigures::default();
     let stats = ids.iter().map(|id| {
         let figures = figures.get(id).unwrap_or(&idle);
@@ -89,7 +89,7 @@ pub(super) async fn transfers(State(face): Face) -> Json<Value> {
     Json(Value::Object(stats.collect()))
 }
 
-impl CastRayFace {
+impl CastRayGateway {
     fn status(&self) -> Value {
         self.settle();
         let (known, virtual_nodes) = (self.server.known(), self.server.virtual_nodes());
@@ -106,7 +106,7 @@ impl CastRayFace {
             .map(|(node_id, is_running)| {
                 let port = book.port(node_id);
                 let figures = book.get(node_id).unwrap_or(&idle);
-                FaceNode {
+                CastRayNode {
                     node_id,
                     port,
                     is_running,
@@ -121,7 +121,7 @@ impl CastRayFace {
             })
             .collect();
         drop(book);
-        let status = FaceStatus {
+        let status = CastRayStatus {
             total_nodes: node_statuses.len(),
             active_nodes: node_statuses.iter().filter(|node| node.is_running).count(),
             node_ports: node_statuses.iter().map(|node| (node.node_id, node.port)).collect(),

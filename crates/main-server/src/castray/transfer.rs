@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    CastRayFace, Face, FaceCaller,
-    body::{FaceJson, FaceRefusal},
+    CastRayCaller, CastRayGateway, Gateway,
+    body::{CastRayJson, CastRayRefusal},
     content::{SampleFile, SampleKind},
     figures::OpenTransfer,
     files::download_url,
@@ -48,14 +48,14 @@ pub(super) struct TransferResult {
 }
 
 pub(super) async fn send_manually(
-    State(face): Face,
-    FaceCaller(operator): FaceCaller,
-    body: FaceJson,
-) -> Result<Json<Value>, FaceRefusal> {
-    let (sender, recipients) = face.sender_and_recipients(&body)?;
+    State(gateway): Gateway,
+    CastRayCaller(operator): CastRayCaller,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
+    let (sender, recipients) = gateway.sender_and_recipients(&body)?;
     let file = body.text("file_name", DEMO_FILE);
-    face.tell_of_transfer("transfer_start", "手动传输", &sender, &file, &recipients);
-    let results = face.transfer(&operator, (&sender, &file), &recipients, None).await;
+    gateway.tell_of_transfer("transfer_start", "手动传输", &sender, &file, &recipients);
+    let results = gateway.transfer(&operator, (&sender, &file), &recipients, None).await;
     let successful = results.iter().filter(|result| result.success).count();
     let shown = results.iter().map(|result| {
         json!({"recipient": result.recipient, "success": result.success, "message": result.message})
@@ -67,58 +67,61 @@ pub(super) async fn send_manually(
     })))
 }
 
-pub(super) async fn toggle(State(face): Face, body: FaceJson) -> Result<Json<Value>, FaceRefusal> {
+pub(super) async fn toggle(
+    State(gateway): Gateway,
+    body: CastRayJson,
+) -> Result<Json<Value>, CastRayRefusal> {
     let (id, enabled) = (body.text("node_id", ""), body.flag("enabled", true));
-    if !face.has_node(&id) {
-        return Err(FaceRefusal::unknown("节点未找到"));
+    if !gateway.has_node(&id) {
+        return Err(CastRayRefusal::unknown("节点未找到"));
     }
-    face.figures().of(&id).sends_by_itself = enabled;
+    gateway.figures().of(&id).sends_by_itself = enabled;
     let state = if enabled { "启用" } else { "禁用" };
     let message = format!("节点 {id} 自动传输已{state}");
     Ok(Json(json!({"success": true, "message": message, "enabled": enabled})))
 }
 
 /// Has nodes send the sample file to others by themselves, where clients want that.
-pub(super) async fn send_by_themselves(face: Arc<CastRayFace>, stop: CancellationToken) {
+pub(super) async fn send_by_themselves(gateway: Arc<CastRayGateway>, stop: CancellationToken) {
     let operator = Operator { address: [127, 0, 0, 1].into(), how: AuthMethod::Local };
     let mut ticks = tokio::time::interval(SEND_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let work = async {
         loop {
             ticks.tick().await;
-            let mut senders = face.figures().automatic();
+            let mut senders = gateway.figures().automatic();
             fastrand::shuffle(&mut senders);
             senders.truncate(MAX_AUTOMATIC);
             for sender in senders {
-                face.send_sample(&operator, &sender).await;
+                gateway.send_sample(&operator, &sender).await;
             }
         }
     };
     stop.run_until_cancelled(work).await;
 }
 
-impl CastRayFace {
-    /// The nodes that a call for a transfer names; those that are none are left out.
+impl CastRayGateway {
+    /// The nodes that a call for a transfer names; unknown ones are left out.
     pub(super) fn sender_and_recipients(
         &self,
-        body: &FaceJson,
-    ) -> Result<(String, Vec<String>), FaceRefusal> {
+        body: &CastRayJson,
+    ) -> Result<(String, Vec<String>), CastRayRefusal> {
         let sender = body.text("sender_id", "");
         if !self.has_node(&sender) {
-            return Err(FaceRefusal::unknown("发送节点未找到"));
+            return Err(CastRayRefusal::unknown("发送节点未找到"));
         }
         let named = body.texts("recipients");
         if named.is_empty() {
-            return Err(FaceRefusal::bad("请指定接收节点"));
+            return Err(CastRayRefusal::bad("请指定接收节点"));
         }
         if named.len() > MAX_RECIPIENTS {
-            return Err(FaceRefusal::bad(format!(
+            return Err(CastRayRefusal::bad(format!(
                 "一次最多 {MAX_RECIPIENTS} 个接收节点 / at most {MAX_RECIPIENTS} recipients at a time"
             )));
         }
         let known: BTreeSet<_> = named.into_iter().filter(|id| self.has_node(id)).collect();
         match known.is_empty() {
-            true => Err(FaceRefusal::bad("没有有效的接收节点")),
+            true => Err(CastRayRefusal::bad("没有有效的接收节点")),
             false => Ok((sender, known.into_iter().collect())),
         }
     }
@@ -225,7 +228,11 @@ impl CastRayFace {
     }
 
     /// Reads a whole file and, if real nodes are to get it, keeps its bytes for them.
-    async fn read_file(&self, file: &str, keeps: bool) -> Result<FileDigests, FaceTransferError> {
+    async fn read_file(
+        &self,
+        file: &str,
+        keeps: bool,
+    ) -> Result<FileDigests, CastRayTransferError> {
         if file == DEMO_FILE && !self.folder.has(file) {
             let (name, bytes) = (file.to_owned(), DEMO_BYTES);
             let sample = SampleFile { name, bytes, kind: SampleKind::Text, has_head: false };
@@ -243,7 +250,7 @@ impl CastRayFace {
         Ok(self.work(move || folder.read(&name, |_| Ok(()))).await?)
     }
 
-    async fn keep_file(&self, file: &str) -> Result<FileDigests, FaceTransferError> {
+    async fn keep_file(&self, file: &str) -> Result<FileDigests, CastRayTransferError> {
         let (folder, name, store) =
             (self.folder.clone(), file.to_owned(), self.server.store.clone());
         let kept = self.work(move || {
@@ -258,7 +265,7 @@ impl CastRayFace {
                 })
             });
             match (read, refused) {
-                (_, Some(refused)) => Err(FaceTransferError::Core(refused)),
+                (_, Some(refused)) => Err(CastRayTransferError::Core(refused)),
                 (read, None) => {
                     let digests = read?;
                     let verified = pending.verify_as(blob_key).map_err(RequestError::from)?;
@@ -300,7 +307,7 @@ fn file_body(sender: &str, file: &str, digests: &FileDigests) -> Value {
 
 /// The reason that a file is not sent.
 #[derive(Debug, thiserror::Error)]
-enum FaceTransferError {
+enum CastRayTransferError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]

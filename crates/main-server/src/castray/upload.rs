@@ -26,8 +26,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    CastRayFace, Face,
-    body::{FaceRefusal, flaw},
+    CastRayGateway, Gateway,
+    body::{CastRayRefusal, flaw},
     folder::{FolderError, NameClash, NewFile, PlacedFile},
     sizes::MAX_FILE,
 };
@@ -42,10 +42,10 @@ const MAX_BETWEEN: u64 = 2 << 20;
 /// Bytes that are written together.
 const BATCH_BYTES: usize = 256 << 10;
 
-pub(super) async fn receive(State(face): Face, request: Request) -> Response {
+pub(super) async fn receive(State(gateway): Gateway, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(_permit) = face.uploading.try_acquire() else {
-        let refusal = FaceRefusal::unavailable(
+    let Ok(_permit) = gateway.uploading.try_acquire() else {
+        let refusal = CastRayRefusal::unavailable(
             "同时上传的文件过多，请稍后再试 / too many files are being uploaded, try again in a moment",
         );
         return drain_and_answer(&parts.headers, body, refusal.into_response()).await;
@@ -55,7 +55,7 @@ pub(super) async fn receive(State(face): Face, request: Request) -> Response {
     let Ok(form) = Multipart::from_request(request, &()).await else {
         return missing().into_response();
     };
-    face.receive(form, &between).await.into_response()
+    gateway.receive(form, &between).await.into_response()
 }
 
 /// Bytes that have come and are of no use yet.
@@ -82,12 +82,12 @@ impl UnusedBytes {
     }
 }
 
-impl CastRayFace {
+impl CastRayGateway {
     async fn receive(
         &self,
         mut form: Multipart,
         between: &UnusedBytes,
-    ) -> Result<Json<Value>, FaceRefusal> {
+    ) -> Result<Json<Value>, CastRayRefusal> {
         loop {
             let next = timeout(STALLED, form.next_field()).await.map_err(|_| stalled())?;
             let Some(mut field) = next.map_err(|error| cut(&error))? else { return Err(missing()) };
@@ -100,7 +100,7 @@ impl CastRayFace {
                 let at = [json!("body"), json!("file")];
                 let mut flaw = flaw("value_error", &at, text, &Value::Null);
                 flaw["ctx"] = json!({"error": {}});
-                return Err(FaceRefusal::Flaws(vec![flaw]));
+                return Err(CastRayRefusal::Flaws(vec![flaw]));
             };
             let outcome = self.keep((&mut field, between), name).await;
             if outcome.is_err() {
@@ -120,7 +120,7 @@ impl CastRayFace {
         &self,
         (field, between): (&mut Field<'_>, &UnusedBytes),
         name: String,
-    ) -> Result<Json<Value>, FaceRefusal> {
+    ) -> Result<Json<Value>, CastRayRefusal> {
         let (name, clash) = match name.is_empty() {
             true => (format!("upload_{}", now_s()), NameClash::Rename),
             false => (name, NameClash::Replace),
@@ -155,11 +155,14 @@ impl CastRayFace {
 }
 
 /// Returns the buffer, emptied.
-async fn write(mut file: NewFile, mut batch: Vec<u8>) -> Result<(NewFile, Vec<u8>), FaceRefusal> {
+async fn write(
+    mut file: NewFile,
+    mut batch: Vec<u8>,
+) -> Result<(NewFile, Vec<u8>), CastRayRefusal> {
     if file.bytes() + batch.len() as u64 > MAX_FILE {
         let text =
             format!("文件过大，上限 {MAX_FILE} 字节 / the file is larger than {MAX_FILE} bytes");
-        return Err(FaceRefusal::Text(StatusCode::PAYLOAD_TOO_LARGE, text));
+        return Err(CastRayRefusal::Text(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
     let written = tasks::blocking(move || {
         file.write(&batch)?;
@@ -169,18 +172,18 @@ async fn write(mut file: NewFile, mut batch: Vec<u8>) -> Result<(NewFile, Vec<u8
     Ok(written.await?)
 }
 
-fn missing() -> FaceRefusal {
+fn missing() -> CastRayRefusal {
     let at = [json!("body"), json!("file")];
-    FaceRefusal::Flaws(vec![flaw("missing", &at, "Field required", &Value::Null)])
+    CastRayRefusal::Flaws(vec![flaw("missing", &at, "Field required", &Value::Null)])
 }
 
-fn stalled() -> FaceRefusal {
+fn stalled() -> CastRayRefusal {
     let text = "上传停滞 / the upload stalled".to_owned();
-    FaceRefusal::Text(StatusCode::REQUEST_TIMEOUT, text)
+    CastRayRefusal::Text(StatusCode::REQUEST_TIMEOUT, text)
 }
 
-fn cut(error: &MultipartError) -> FaceRefusal {
-    FaceRefusal::bad(format!("上传中断 / the upload was cut off: {}", error.body_text()))
+fn cut(error: &MultipartError) -> CastRayRefusal {
+    CastRayRefusal::bad(format!("上传中断 / the upload was cut off: {}", error.body_text()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The face that the main server shows to clients and agents of GoFD.
+//! The gateway for clients and agents of GoFD: what its routes and its worker share.
 
 mod seed;
 
@@ -31,7 +31,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Refused calls are logged so often at most.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
-/// Options of the face.
+/// Options of the gateway.
 #[derive(Clone, Debug)]
 pub struct GofdOptions {
     /// Management port, for clients and agents.
@@ -57,7 +57,7 @@ labels! {
 }
 
 #[derive(Debug)]
-pub(crate) struct GofdFace {
+pub(crate) struct GofdGateway {
     pub(crate) config: GofdConfig,
     pub(crate) silence: Duration,
     /// The management port and the data port.
@@ -74,7 +74,7 @@ pub(crate) struct GofdFace {
     pub(crate) data_events: CounterFamily<DataPortEvent>,
 }
 
-impl GofdFace {
+impl GofdGateway {
     /// `ports`: the management port and the data port.
     pub(crate) fn new(options: GofdOptions, ports: (u16, u16)) -> reqwest::Result<Self> {
         // Agents have certificates that nobody signed, as GoFD does not look at them.
@@ -147,7 +147,7 @@ impl GofdFace {
     }
 }
 
-impl SeedDirectory for GofdFace {
+impl SeedDirectory for GofdGateway {
     type Source = TaskSeed;
 
     fn credentials(&self) -> GofdCredentials {
@@ -169,21 +169,21 @@ impl Server {
     /// Takes a task of a client in.
     pub(crate) async fn post_gofd_task(
         &self,
-        face: &GofdFace,
+        gateway: &GofdGateway,
         request: GofdRequest,
         by: IpAddr,
     ) -> Result<(), GofdRefusal> {
-        if face.look(|table, now| table.look(&request, now))? == GofdPosting::Known {
+        if gateway.look(|table, now| table.look(&request, now))? == GofdPosting::Known {
             return Ok(());
         }
         self.gofd_paths(&request)?;
-        let kinds = self.gofd_places(face, &request)?;
+        let kinds = self.gofd_places(gateway, &request)?;
         if kinds.values().any(|kind| *kind == GofdPlaceKind::Agent) {
             request.check_base_names()?;
         }
         let are_there = self.has_gofd_files(&request).await?;
-        face.change(|table, now| table.post(request, kinds, !are_there, by, now))?;
-        face.posted.notify_one();
+        gateway.change(|table, now| table.post(request, kinds, !are_there, by, now))?;
+        gateway.posted.notify_one();
         Ok(())
     }
 
@@ -208,11 +208,11 @@ impl Server {
     /// Finds out what is at each address: nodes that are there, or else an agent.
     fn gofd_places(
         &self,
-        face: &GofdFace,
+        gateway: &GofdGateway,
         request: &GofdRequest,
     ) -> Result<BTreeMap<String, GofdPlaceKind>, GofdRefusal> {
         let has_agents =
-            face.config.agent_mgnt_port.is_some() && face.config.agent_data_port.is_some();
+            gateway.config.agent_mgnt_port.is_some() && gateway.config.agent_data_port.is_some();
         let places = request.ips.iter().map(|ip| {
             let (present, away) = ip.parse().map(|ip| self.nodes_at(ip)).unwrap_or_default();
             let kind = match (present.is_empty(), has_agents, away.is_empty()) {

@@ -9,8 +9,8 @@ use crate::{DispatchOptions, GofdOptions};
 
 const TASKS: &str = "/api/v1/server/tasks";
 
-/// A main server with the face, and a client of it.
-pub(super) struct TestFace {
+/// A main server with the gateway, and a client of it.
+pub(super) struct TestGateway {
     pub(super) t: TestMaster,
     pub(super) root: PathBuf,
     pub(super) mgnt: u16,
@@ -29,7 +29,7 @@ fn config(agent_ports: (u16, u16)) -> GofdConfig {
     config
 }
 
-impl TestFace {
+impl TestGateway {
     async fn start() -> Self {
         Self::with_agents((0, 0)).await
     }
@@ -112,7 +112,7 @@ const TEXT: &str = "text/plain; charset=UTF-8";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_of_the_contract_is_there() {
-    let f = TestFace::start().await;
+    let f = TestGateway::start().await;
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", f.mgnt);
     for path in [TASKS, "/", "/api/v1/meetings"] {
         for password in [None, Some("wrong")] {
@@ -171,7 +171,7 @@ async fn every_error_of_the_contract_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_sent_is_refused_and_a_missing_file_has_its_word() {
-    let f = TestFace::start().await;
+    let f = TestGateway::start().await;
     f.t.taking_files("a").await;
     let good = f.write("a.bin", b"abc");
     let link = f.root.join("link");
@@ -202,7 +202,7 @@ async fn what_cannot_be_sent_is_refused_and_a_missing_file_has_its_word() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_reaches_our_node_and_has_gofds_shape() {
-    let f = TestFace::start().await;
+    let f = TestGateway::start().await;
     f.t.taking_files("a").await;
     let (one, two) = (f.write("a.bin", b"abc"), f.write("fw/b.bin", b"defg"));
     let posted = f.post_task("t 1", &[&one, &two], &["127.0.0.1"]).await;
@@ -229,7 +229,7 @@ async fn a_task_reaches_our_node_and_has_gofds_shape() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_task_has_failed_and_the_nodes_remove_its_files() {
-    let f = TestFace::start().await;
+    let f = TestGateway::start().await;
     f.t.taking_files("a").await;
     let file = f.write("a.bin", b"abc");
     f.post_task("1", &[&file], &["127.0.0.1"]).await;

@@ -7,7 +7,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{gofd::TestFace, *};
+use super::{gofd::TestGateway, *};
 
 /// The calls that agents get, in order.
 type Calls = Arc<Mutex<Vec<(String, String, Value)>>>;
@@ -129,7 +129,7 @@ async fn pull(stream: &mut TcpStream, piece: u32, length: u32) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_is_told_pulls_and_is_told_that_it_is_over() {
     let (agent, ports) = ScriptedAgent::start("127.0.0.2", (0, 0), true).await;
-    let f = TestFace::with_agents(ports).await;
+    let f = TestGateway::with_agents(ports).await;
     let bytes: Vec<u8> = (0..1_100_000u32).map(|at| (at % 251) as u8).collect();
     let (one, two) = (f.write("a.bin", &bytes[..700_000]), f.write("b.bin", &bytes[700_000..]));
     assert_eq!(f.post_task("1", &[&one, &two], &["127.0.0.2"]).await.0, 202);
@@ -181,7 +181,7 @@ async fn a_dead_agent_stops_nobody_and_is_nobodys_predecessor() {
     let (first, ports) = ScriptedAgent::start("127.0.0.3", (0, 0), true).await;
     let (deaf, _) = ScriptedAgent::start("127.0.0.4", ports, false).await;
     let (last, _) = ScriptedAgent::start("127.0.0.6", ports, true).await;
-    let f = TestFace::with_agents(ports).await;
+    let f = TestGateway::with_agents(ports).await;
     let file = f.write("a.bin", b"abc");
     // Nobody is at 127.0.0.5.
     let ips = ["127.0.0.6", "127.0.0.4", "127.0.0.5", "127.0.0.3"];
@@ -216,7 +216,7 @@ async fn a_dead_agent_stops_nobody_and_is_nobodys_predecessor() {
 async fn a_silent_agent_is_told_again_and_has_failed_in_the_end() {
     let (agent, ports) = ScriptedAgent::start("127.0.0.8", (0, 0), true).await;
     let (other, _) = ScriptedAgent::start("127.0.0.10", ports, true).await;
-    let f = TestFace::with_silence(ports, Duration::from_millis(500)).await;
+    let f = TestGateway::with_silence(ports, Duration::from_millis(500)).await;
     let file = f.write("a.bin", b"abc");
     assert_eq!(f.post_task("1", &[&file], &["127.0.0.8", "127.0.0.10"]).await.0, 202);
     other.until_calls(2).await;
@@ -235,7 +235,7 @@ async fn a_silent_agent_is_told_again_and_has_failed_in_the_end() {
 async fn strangers_and_hostile_frames_get_nothing_and_are_counted() {
     let (agent, ports) = ScriptedAgent::start("127.0.0.7", (0, 0), true).await;
     assert!(agent.data.is_some());
-    let f = TestFace::with_agents(ports).await;
+    let f = TestGateway::with_agents(ports).await;
     let file = f.write("a.bin", b"abc");
     f.post_task("1", &[&file], &["127.0.0.7"]).await;
     agent.until_calls(2).await;

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use self::agents::AgentDelivery;
 use crate::{
     refusal::RequestError,
-    server::{GofdFace, Server},
+    server::{GofdGateway, Server},
     state::{
         dispatch::{DispatchRequest, DispatchTask, NodeOutcome},
         gofd::{GofdJob, GofdPlaceKind, PlaceReport},
@@ -36,15 +36,19 @@ const MAX_RUNS: usize = 20;
 const NODE_LIFETIME_S: u64 = 24 * 3600;
 
 /// Runs tasks as they are posted.
-pub(crate) async fn keep_gofd(server: Arc<Server>, face: Arc<GofdFace>, stop: CancellationToken) {
+pub(crate) async fn keep_gofd(
+    server: Arc<Server>,
+    gateway: Arc<GofdGateway>,
+    stop: CancellationToken,
+) {
     let work = async {
         let mut runs = FuturesUnordered::new();
         loop {
             let room = MAX_RUNS - runs.len();
-            let due = face.look(|table, _| table.take_due(room));
-            runs.extend(due.into_iter().map(|job| run_task(&server, &face, job)));
+            let due = gateway.look(|table, _| table.take_due(room));
+            runs.extend(due.into_iter().map(|job| run_task(&server, &gateway, job)));
             tokio::select! {
-                () = face.posted.notified() => {}
+                () = gateway.posted.notified() => {}
                 Some(()) = runs.next() => {}
             }
         }
@@ -52,24 +56,24 @@ pub(crate) async fn keep_gofd(server: Arc<Server>, face: Arc<GofdFace>, stop: Ca
     stop.run_until_cancelled(work).await;
 }
 
-async fn run_task(server: &Arc<Server>, face: &Arc<GofdFace>, job: GofdJob) {
+async fn run_task(server: &Arc<Server>, gateway: &Arc<GofdGateway>, job: GofdJob) {
     let id = job.request.id.clone();
     info!("task {id:?} of a client of GoFD begins for {} addresses", job.places.len());
-    face.change(|table, _| table.begin(&id, job.run));
-    let mut run = GofdRun { server, face, job, core: None };
+    gateway.change(|table, _| table.begin(&id, job.run));
+    let mut run = GofdRun { server, gateway, job, core: None };
     if let Err((status, cause)) = run.deliver().await {
         warn!("task {id:?} of a client of GoFD has failed: {cause}");
-        face.change(|table, now| table.fail(&id, run.job.run, status, now));
+        gateway.change(|table, now| table.fail(&id, run.job.run, status, now));
     }
-    face.look(|table, _| table.release(&id));
-    let status = face.look(|table, now| table.shown(&id, now)).map(|shown| shown.status);
+    gateway.look(|table, _| table.release(&id));
+    let status = gateway.look(|table, now| table.shown(&id, now)).map(|shown| shown.status);
     info!("task {id:?} of a client of GoFD is over: {status:?}");
 }
 
 /// One run of a task.
 struct GofdRun<'a> {
     server: &'a Arc<Server>,
-    face: &'a Arc<GofdFace>,
+    gateway: &'a Arc<GofdGateway>,
     job: GofdJob,
     /// The nodes' part of it.
     core: Option<TaskId>,
@@ -93,7 +97,7 @@ impl GofdRun<'_> {
                 return Err((status, error.to_string()));
             }
         };
-        let agents = AgentDelivery::prepare(self.server, self.face, &self.job, &files);
+        let agents = AgentDelivery::prepare(self.server, self.gateway, &self.job, &files);
         let agents = agents.await.map_err(failed)?;
         let created = match self.is_current() {
             true => self.create_core_task(&files).await,
@@ -114,7 +118,7 @@ impl GofdRun<'_> {
         if let Some(agents) = agents {
             agents.begin().await;
         }
-        let mut changed = self.face.subscribe();
+        let mut changed = self.gateway.subscribe();
         while self.is_current() {
             self.follow_nodes();
             if let Some(agents) = agents {
@@ -126,7 +130,7 @@ impl GofdRun<'_> {
 
     fn is_current(&self) -> bool {
         let (id, run) = (&self.job.request.id, self.job.run);
-        self.face.look(|table, _| table.places(id, run).is_some())
+        self.gateway.look(|table, _| table.places(id, run).is_some())
     }
 
     fn nodes(&self) -> impl Iterator<Item = (&String, &BTreeSet<String>)> {
@@ -178,13 +182,13 @@ impl GofdRun<'_> {
         let reports = self.nodes().filter_map(|(ip, nodes)| Some((ip, report(nodes)?)));
         let reports: BTreeMap<_, _> = reports.collect();
         let (id, run) = (&self.job.request.id, self.job.run);
-        let is_news = self.face.look(|table, now| {
+        let is_news = self.gateway.look(|table, now| {
             reports
                 .iter()
                 .fold(false, |any, (ip, report)| table.note(id, run, ip, *report, now) || any)
         });
         if is_news {
-            self.face.change(|_, _| ());
+            self.gateway.change(|_, _| ());
         }
     }
 

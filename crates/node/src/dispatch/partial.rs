@@ -114,8 +114,8 @@ impl PartialTaskFile {
         tasks::block_in_place(|| part.write(bytes, is_relayed))
     }
 
-    /// Checks the last pieces, once all bytes are here.
-    pub(super) fn check_end(&self) -> Result<(), FilePullError> {
+    /// Checks the last piece, once all bytes are here.
+    pub(super) fn check_last_piece(&self) -> Result<(), FilePullError> {
         let mut slot = self.lock();
         let part = slot.as_mut().ok_or(StoreError::Unwanted)?;
         let size = part.size;

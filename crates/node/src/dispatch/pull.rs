@@ -91,7 +91,7 @@ impl TaskPull<'_> {
     /// is away.
     pub(super) async fn run(&self) -> TaskEnd {
         let Some(files) = self.file_list().await else { return TaskEnd::Gone };
-        if !files.parents.is_empty() && self.fetch.may_relay().await {
+        if !files.parents.is_empty() && self.fetch.can_relay().await {
             self.parents.set(files.parents);
         }
         let files = Arc::new(files.files);

@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// A parent without a file is not asked for another one for this time, and longer each time.
-const FIRST_REST: Duration = Duration::from_secs(2);
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// For such a file, parents are asked several times before the main server sends it.
 const LARGE_BYTES: u64 = 16 << 20;
 const LARGE_ROUNDS: usize = 2;
@@ -38,9 +38,9 @@ pub(super) struct FileParents(Mutex<Vec<FileParent>>);
 #[derive(Clone, Debug)]
 struct FileParent {
     sibling: Sibling,
-    /// It had nothing to send when it was asked last.
-    rests_until: Option<Instant>,
-    rest: Duration,
+    /// Set if it had nothing to send when it was asked last.
+    retry_at: Option<Instant>,
+    pause: Duration,
 }
 
 impl FileParents {
@@ -49,27 +49,27 @@ impl FileParents {
     }
 
     pub(super) fn set(&self, parents: Vec<Sibling>) {
-        let parent = |sibling| FileParent { sibling, rests_until: None, rest: FIRST_REST };
+        let parent = |sibling| FileParent { sibling, retry_at: None, pause: FIRST_PAUSE };
         *self.lock() = parents.into_iter().map(parent).collect();
     }
 
     /// Those to ask now, the best one first.
     fn available(&self, now: Instant) -> Vec<Sibling> {
         let parents = self.lock();
-        let is_available = |parent: &&FileParent| parent.rests_until.is_none_or(|at| at <= now);
+        let is_available = |parent: &&FileParent| parent.retry_at.is_none_or(|at| at <= now);
         parents.iter().filter(is_available).map(|parent| parent.sibling.clone()).collect()
     }
 
-    fn has(&self, node_id: &str) -> bool {
+    fn contains(&self, node_id: &str) -> bool {
         self.lock().iter().any(|parent| parent.sibling.node_id == node_id)
     }
 
-    fn rest(&self, node_id: &str, now: Instant) {
+    fn postpone(&self, node_id: &str, now: Instant) {
         let mut parents = self.lock();
         let parent = parents.iter_mut().find(|parent| parent.sibling.node_id == node_id);
         if let Some(parent) = parent {
-            parent.rests_until = Some(now + parent.rest);
-            parent.rest = (parent.rest * 2).min(LONGEST_REST);
+            parent.retry_at = Some(now + parent.pause);
+            parent.pause = (parent.pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -121,7 +121,7 @@ impl TaskPull<'_> {
                 self.receive(&mut body, permit, length, write).await
             }
         };
-        let checked = received.and_then(|()| self.partial.check_end());
+        let checked = received.and_then(|()| self.partial.check_last_piece());
         if let Err(FilePullError::BadPiece { at }) = &checked {
             self.partial.take_back(*at, self.fetch)?;
             self.progress.note_part(*at);
@@ -215,13 +215,13 @@ impl TaskPull<'_> {
         // All begin at the same moment: a parent may be a little later than this node.
         let rounds = if file.file.size >= LARGE_BYTES { LARGE_ROUNDS } else { 1 };
         let parents = std::iter::repeat_n(parents, rounds).flatten();
-        for parent in parents.filter(|parent| self.parents.has(&parent.node_id)) {
+        for parent in parents.filter(|parent| self.parents.contains(&parent.node_id)) {
             match self.open_at(&parent, file, first).await {
                 Ok(body) => return Ok(FileDownload { body, parent: Some(parent) }),
                 // It may have this file later, or the next one.
                 Err(error @ (SiblingError::NotReady(_) | SiblingError::Refused(_))) => {
                     debug!("{} not from node {}: {error}", file.file.name, parent.node_id);
-                    self.parents.rest(&parent.node_id, Instant::now());
+                    self.parents.postpone(&parent.node_id, Instant::now());
                 }
                 Err(error) => {
                     info!("task {}: not from node {}: {error}", self.task.id, parent.node_id);

@@ -110,8 +110,8 @@ impl Fetch {
         self.inner.board.counts.parent_changes.inc(loss);
     }
 
-    /// True if this node may ask others for files.
-    pub(crate) async fn may_relay(&self) -> bool {
+    /// True if this node can ask others for files.
+    pub(crate) async fn can_relay(&self) -> bool {
         let config = self.inner.settings.current();
         self.inner.siblings.wait_for_key(&config).await.is_some()
     }

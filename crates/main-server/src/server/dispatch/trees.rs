@@ -18,7 +18,7 @@ use crate::{
 const LONGEST_AGE: Duration = Duration::from_secs(1);
 /// A tree that does not know of the last outcomes is used for so many times as long as it
 /// took to build: ten thousand nodes that ask together cost a twentieth of a core.
-const BUILD_TIMES: u32 = 20;
+const REBUILD_FACTOR: u32 = 20;
 
 /// Trees of the tasks that were asked for just now.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl BuiltTree {
     fn is_current(&self, task: &DispatchTask) -> bool {
         let age = self.built_at.elapsed();
         let is_same = self.outcomes == task.results.len();
-        age < LONGEST_AGE && (is_same || age < self.build_time * BUILD_TIMES)
+        age < LONGEST_AGE && (is_same || age < self.build_time * REBUILD_FACTOR)
     }
 }
 

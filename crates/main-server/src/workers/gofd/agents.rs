@@ -19,7 +19,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    server::{GofdFace, Server, TaskSeed},
+    server::{GofdGateway, Server, TaskSeed},
     state::gofd::{GofdJob, GofdPlaceKind, PlaceReport, chain_of, silence_limit},
 };
 
@@ -33,7 +33,7 @@ const FORGET_PAUSE: Duration = Duration::from_millis(500);
 
 /// The agents' part of a run.
 pub(super) struct AgentDelivery {
-    face: Arc<GofdFace>,
+    gateway: Arc<GofdGateway>,
     id: String,
     run: u32,
     /// In the order of the chain.
@@ -77,16 +77,16 @@ impl AgentDelivery {
     /// are no agents, or none can get them.
     pub(super) async fn prepare(
         server: &Arc<Server>,
-        face: &Arc<GofdFace>,
+        gateway: &Arc<GofdGateway>,
         job: &GofdJob,
         files: &[TaskFile],
     ) -> Result<Option<Self>, String> {
         let is_agent = |ip: &&String| job.places.get(*ip) == Some(&GofdPlaceKind::Agent);
         let mut agents = Vec::new();
         for name in job.request.ips.iter().filter(is_agent) {
-            match ToldAgent::new(name, face).await {
+            match ToldAgent::new(name, gateway).await {
                 Ok(agent) => agents.push(agent),
-                Err(cause) => leave_out(face, job, name, &cause),
+                Err(cause) => leave_out(gateway, job, name, &cause),
             }
         }
         if agents.is_empty() {
@@ -94,7 +94,7 @@ impl AgentDelivery {
         }
         let Some(seed) = TaskSeed::new(files, server.store.clone()).map(Arc::new) else {
             for agent in &agents {
-                leave_out(face, job, &agent.name, "the files are too large for agents of GoFD");
+                leave_out(gateway, job, &agent.name, "the files are too large for agents of GoFD");
             }
             return Ok(None);
         };
@@ -113,19 +113,19 @@ impl AgentDelivery {
             task_id: id.clone(),
             meta_info: meta,
             link_chain: LinkChain::default(),
-            speed: i64::try_from(face.config.speed).unwrap_or(i64::MAX),
+            speed: i64::try_from(gateway.config.speed).unwrap_or(i64::MAX),
         };
         let own_ips: HashSet<_> = agents.iter().map(|agent| agent.own_ip).collect();
-        let ports = face.ports;
+        let ports = gateway.ports;
         let posts = tasks::blocking(move || posts_of(task, own_ips, ports)).await;
-        face.offer(&id, seed.clone());
+        gateway.offer(&id, seed.clone());
         Ok(Some(Self {
-            face: face.clone(),
+            gateway: gateway.clone(),
             id,
             run: job.run,
             agents,
             posts,
-            silence: silence_limit(face.silence, seed.bytes(), face.config.speed),
+            silence: silence_limit(gateway.silence, seed.bytes(), gateway.config.speed),
             seed,
             wakings: Mutex::default(),
         }))
@@ -164,7 +164,7 @@ impl AgentDelivery {
     /// for its pieces, and have time to go on with them. One that stays silent has failed.
     pub(super) async fn wake_silent(&self) {
         let last_at = self.wakings().last_at;
-        let silent = self.face.look(|table, now| {
+        let silent = self.gateway.look(|table, now| {
             let places = table.places(&self.id, self.run)?;
             self.agents.iter().find_map(|agent| {
                 let place = places.get(&agent.name).filter(|place| !place.status.is_finished())?;
@@ -204,16 +204,16 @@ impl AgentDelivery {
 
     /// Tells all agents that the task is over.
     pub(super) async fn end(&self) {
-        self.face.withdraw(&self.id, &self.seed);
+        self.gateway.withdraw(&self.id, &self.seed);
         together(self.agents.iter().map(|agent| self.forget(agent)), MAX_CALLS).await;
     }
 
     fn is_current(&self) -> bool {
-        self.face.look(|table, _| table.places(&self.id, self.run).is_some())
+        self.gateway.look(|table, _| table.places(&self.id, self.run).is_some())
     }
 
     fn note(&self, agent: &ToldAgent, report: PlaceReport) {
-        self.face.change(|table, now| table.note(&self.id, self.run, &agent.name, report, now));
+        self.gateway.change(|table, now| table.note(&self.id, self.run, &agent.name, report, now));
     }
 
     /// Tells an agent of the task, unless it was cancelled meanwhile. False if it does not
@@ -222,7 +222,7 @@ impl AgentDelivery {
         if !self.is_current() {
             return false;
         }
-        self.face.look(|table, _| table.tell(&self.id, self.run, &agent.name));
+        self.gateway.look(|table, _| table.tell(&self.id, self.run, &agent.name));
         let body = self.posts.get(&agent.own_ip).cloned().unwrap_or_default();
         self.deliver(agent, "/api/v1/agent/tasks", body).await
     }
@@ -261,11 +261,11 @@ impl AgentDelivery {
         path: &str,
         body: Bytes,
     ) -> Result<(), String> {
-        let config = &self.face.config;
+        let config = &self.gateway.config;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let port = config.agent_mgnt_port.unwrap_or_default();
         let url = format!("{scheme}://{}{path}", SocketAddr::new(agent.ip, port));
-        let request = self.face.client.request(method, url);
+        let request = self.gateway.client.request(method, url);
         let request = request
             .header(header::AUTHORIZATION, config.credentials.basic())
             .header(header::CONTENT_TYPE, "application/json")
@@ -278,7 +278,7 @@ impl AgentDelivery {
     }
 
     async fn can_reach(&self, agent: &ToldAgent) -> bool {
-        let port = self.face.config.agent_data_port.unwrap_or_default();
+        let port = self.gateway.config.agent_data_port.unwrap_or_default();
         let connecting = TcpStream::connect((agent.ip, port));
         let reached = matches!(timeout(REACH_TIMEOUT, connecting).await, Ok(Ok(_)));
         if !reached {
@@ -288,12 +288,12 @@ impl AgentDelivery {
     }
 
     fn data_address(&self, ip: IpAddr) -> String {
-        SocketAddr::new(ip, self.face.config.agent_data_port.unwrap_or_default()).to_string()
+        SocketAddr::new(ip, self.gateway.config.agent_data_port.unwrap_or_default()).to_string()
     }
 
     /// Our data port and management port as the agent reaches them.
     fn own_addresses(&self, agent: &ToldAgent) -> (String, String) {
-        addresses_at(agent.own_ip, self.face.ports)
+        addresses_at(agent.own_ip, self.gateway.ports)
     }
 }
 
@@ -319,10 +319,10 @@ fn posts_of(
 }
 
 /// Notes that an address does not get the task; the others do.
-fn leave_out(face: &GofdFace, job: &GofdJob, name: &str, cause: &str) {
+fn leave_out(gateway: &GofdGateway, job: &GofdJob, name: &str, cause: &str) {
     let id = &job.request.id;
     warn!("agent {name} does not get task {id:?}: {cause}");
-    face.change(|table, now| table.note(id, job.run, name, PlaceReport::Failed, now));
+    gateway.change(|table, now| table.note(id, job.run, name, PlaceReport::Failed, now));
 }
 
 fn calls_at_a_time(body_bytes: usize) -> usize {
@@ -336,12 +336,12 @@ async fn together<F: Future>(calls: impl Iterator<Item = F>, most: usize) -> Vec
 }
 
 impl ToldAgent {
-    async fn new(name: &str, face: &GofdFace) -> Result<Self, String> {
+    async fn new(name: &str, gateway: &GofdGateway) -> Result<Self, String> {
         let ip: IpAddr = name.parse().map_err(|_| format!("{name:?} is no IP address"))?;
-        let own_ip = match face.config.ip {
+        let own_ip = match gateway.config.ip {
             Some(ip) => ip,
             None => {
-                let port = face.config.agent_mgnt_port.unwrap_or_default();
+                let port = gateway.config.agent_mgnt_port.unwrap_or_default();
                 let own = local_address_for(SocketAddr::new(ip, port)).await;
                 own.map_err(|error| format!("there is no way to it: {error}"))?
             }
