@@ -28,6 +28,7 @@ mod net_changes;
 mod presence;
 mod reader;
 mod schema;
+mod statements;
 mod transaction;
 mod transfer;
 mod wake;

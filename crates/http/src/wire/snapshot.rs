@@ -164,35 +164,35 @@ impl Snapshot {
         if before.fields.is_empty() {
             return None;
         }
-        let value = |of: &Self, field: &SnapshotField| of.json.slice(field.value.clone());
-        let differs = |field: &&SnapshotField| {
-            let known = before.field(&field.name).map(|known| value(before, known));
-            known != Some(value(self, field))
-        };
-        let differing: Vec<_> = self.fields.iter().filter(differs).collect();
-        if differing.iter().all(|field| CLOCKS.contains(&&*field.name)) {
-            return None;
-        }
-        let mut out = b"{\"set\":{".to_vec();
+        let (mut out, mut is_news) = (b"{\"set\":{".to_vec(), false);
         let mut set = Commas::default();
-        for field in differing.iter().filter(|field| field.items.is_none()) {
+        for field in self.fields.iter().filter(|field| field.items.is_none()) {
+            let value = &self.json[field.value.clone()];
+            let known = before.field(&field.name);
+            if known.map(|known| &before.json[known.value.clone()]) == Some(value) {
+                continue;
+            }
+            is_news |= !CLOCKS.contains(&&*field.name);
             set.name(&field.name, &mut out);
-            out.extend(&self.json[field.value.clone()]);
+            out.extend(value);
         }
         out.extend(b"},\"lists\":{");
         let mut lists = Commas::default();
-        for field in differing {
-            let Some(items) = &field.items else { continue };
+        for field in &self.fields {
+            let Some(now) = self.items(&field.name) else { continue };
+            let nothing = ItemIndex::default();
+            let none = WrittenItems { json: &[], index: &nothing, next: 0 };
+            let (begins, commas) = (out.len(), lists.0);
             lists.name(&field.name, &mut out);
-            let known = before.field(&field.name).and_then(|known| known.items.as_ref());
-            difference(
-                (&before.json, known.unwrap_or(&ItemIndex::default())),
-                (&self.json, items),
-                &mut out,
-            );
+            if difference(&before.items(&field.name).unwrap_or(none), &now, &mut out) {
+                is_news = true;
+            } else {
+                out.truncate(begins);
+                lists.0 = commas;
+            }
         }
         out.extend(b"}}");
-        Some(out)
+        is_news.then_some(out)
     }
 }
 
@@ -214,41 +214,51 @@ impl ItemIndex {
     fn key(&self, item: &ItemSpan) -> &str {
         &self.keys[item.key.clone()]
     }
+
+    /// The number of items at the beginning of both that have the same keys.
+    fn count_aligned(&self, other: &Self) -> usize {
+        let both = self.items.iter().zip(&other.items);
+        if self.keys == other.keys && both.clone().all(|(one, two)| one.key == two.key) {
+            return both.len();
+        }
+        both.take_while(|(one, two)| self.key(one) == other.key(two)).count()
+    }
 }
 
-/// Writes `{"changed": [items], "removed": [keys]}`.
-fn difference(
-    (old, before): (&[u8], &ItemIndex),
-    (new, now): (&[u8], &ItemIndex),
-    out: &mut Vec<u8>,
-) {
+/// Writes `{"changed": [items], "removed": [keys]}`. False if nothing differs.
+fn difference(before: &WrittenItems<'_>, now: &WrittenItems<'_>, out: &mut Vec<u8>) -> bool {
+    let ((old, before), (new, now)) = ((before.json, before.index), (now.json, now.index));
     // Mostly the same items come in the same order: those need no table.
-    let both = before.items.iter().zip(&now.items);
-    let aligned = both.take_while(|(b, n)| before.key(b) == now.key(n)).count();
+    let aligned = before.count_aligned(now);
     let rest = &before.items[aligned..];
     let mut left: HashMap<&str, &ItemSpan> =
         rest.iter().map(|item| (before.key(item), item)).collect();
 
     out.extend(b"{\"changed\":[");
-    let mut changed = Commas::default();
+    let (mut changed, mut removed) = <(Commas, Commas)>::default();
     for (at, item) in now.items.iter().enumerate() {
         let known = match at < aligned {
             true => before.items.get(at),
             false => left.remove(now.key(item)),
         };
         let value = &new[item.value.clone()];
-        if known.map(|known| &old[known.value.clone()]) != Some(value) {
+        let is_same = known.is_some_and(|known| {
+            // What is made from the same is the same, and mostly was copied.
+            let has_same_source = known.hash.is_some() && known.hash == item.hash;
+            has_same_source || &old[known.value.clone()] == value
+        });
+        if !is_same {
             changed.next(out);
             out.extend(value);
         }
     }
     out.extend(b"],\"removed\":[");
-    let mut removed = Commas::default();
     for key in rest.iter().map(|item| before.key(item)).filter(|key| left.contains_key(key)) {
         removed.next(out);
         write(out, &key);
     }
     out.extend(b"]}");
+    changed.0 || removed.0
 }
 
 impl IntoResponse for Snapshot {
@@ -294,10 +304,19 @@ mod tests {
 
     use super::*;
 
-    /// Items by key, each with a figure.
+    #[derive(Hash, Serialize)]
+    struct Figure<'a> {
+        id: &'a str,
+        n: u8,
+    }
+
+    /// Items by key, each with a figure; some are compared by their hash.
     fn snapshot(fields: Value, items: &[(&str, u8)]) -> Snapshot {
         let fill = |list: &mut ItemWriter<'_>| {
-            items.iter().for_each(|(id, n)| list.add(id, &json!({"id": id, "n": n})));
+            items.iter().for_each(|(id, n)| match n {
+                0 => list.add(id, &Figure { id, n: 0 }),
+                n => list.add_hashed(id, &Figure { id, n: *n }),
+            });
         };
         Snapshot::new(&fields, &[("meetings", &fill)])
     }

@@ -60,7 +60,9 @@ fn entries(server: &Server) -> WrittenJson {
     // Copied: there may be thousands, and heartbeats wait for the registry.
     let (holders, readiness) = {
         let (known, registry) = (server.known(), server.registry());
-        let found = ReadinessReader::new(server, &known, &registry, now).read_all(&book.meetings);
+        let presences = registry.presences(&known, server.started_at, now);
+        let reader = ReadinessReader::new(server, registry.live(now), presences);
+        let found = reader.read_all(&book.meetings);
         let summaries = found.into_iter().map(|found| found.map(|found| found.summary));
         let holders = registry.holders(now, |id| server.digest(id));
         let copied = |meeting: &Meeting| {

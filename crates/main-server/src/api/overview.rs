@@ -4,11 +4,7 @@ mod fleet;
 mod packages;
 mod relay;
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use axum::extract::State;
 use edge_mirror_http::wire::{
@@ -32,7 +28,7 @@ use crate::{
         index::IndexedMeetings,
         meetings::Meeting,
         problems::{self, FailingMeeting, FleetSnapshot, MasterSnapshot, WrongPackage},
-        registry::RegisteredNode,
+        registry::{NodeHoldings, RegisteredNode},
         routing::RoutingRules,
     },
 };
@@ -159,12 +155,12 @@ pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
     let (now, book, known) = (server.clock.now(), server.book(), server.known());
     let (uploading, plan) = (server.uploads_under_way(), server.relay.borrow().clone());
     let (registry, claims) = (server.registry(), server.claims());
-    let holders = registry.holders(now, |id| server.digest(id));
+    let holdings = registry.holdings(now, |id| server.digest(id));
+    let holders = holdings.holders();
+    let presences: Vec<_> = registry.presences(&known, server.started_at, now).collect();
     let download_log = server.download_log();
-    let reader = ReadinessReader::new(server, &known, &registry, now);
+    let reader = ReadinessReader::new(server, holdings.nodes(), presences.iter().copied());
     let readiness = reader.read_all(&book.meetings);
-    let live: Vec<_> = registry.live(now).collect();
-    let held = by_node(&holders);
 
     let meetings = |items: &mut ItemWriter<'_>| {
         for (meeting, readiness) in book.meetings.iter().zip(&readiness) {
@@ -174,14 +170,12 @@ pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
         }
     };
     let nodes = |items: &mut ItemWriter<'_>| {
-        for (node_id, node) in &live {
-            let packages = held.get(node_id).map(Vec::as_slice).unwrap_or_default();
-            items.add_hashed(node_id, &shown_node(server, node_id, node, packages, &download_log));
+        for held in holdings.iter() {
+            items.add_hashed(held.node_id, &shown_node(server, held, &download_log));
         }
     };
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
-    let fleet =
-        |items: &mut ItemWriter<'_>| fleet::add_known(server, &known, &registry, now, items);
+    let fleet = |items: &mut ItemWriter<'_>| fleet::add_known(&presences, &registry, items);
     let pending = |items: &mut ItemWriter<'_>| fleet::add_pending(&known, &claims, items);
     let lists: [ListField<'_>; 5] = [
         ("meetings", &meetings),
@@ -191,7 +185,8 @@ pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
         ("pending", &pending),
     ];
     let failing = failing_meetings(&book, &readiness);
-    let of_fleet = fleet::snapshot(server, &known, &registry, &claims, now);
+    let of_fleet = fleet::snapshot(server, &known, &presences, &claims, now);
+    let live: Vec<_> = holdings.nodes().collect();
     let found = find_problems(server, &book, &live, &failing, of_fleet);
     let (rules, node_key) = (server.rules(), server.outside.borrow().node_key);
     let options = server.options.shown.get();
@@ -244,13 +239,8 @@ fn shown_meeting<'a>(
     }
 }
 
-fn shown_node<'a>(
-    server: &Server,
-    node_id: &'a str,
-    node: &'a RegisteredNode,
-    packages: &'a [&'a PackageId],
-    log: &DownloadLog,
-) -> ShownNode<'a> {
+fn shown_node<'a>(server: &Server, held: NodeHoldings<'a>, log: &DownloadLog) -> ShownNode<'a> {
+    let NodeHoldings { node_id, node, packages } = held;
     let wrong = node.contents.all_wrong(|id| server.digest(id));
     ShownNode {
         // As of its last heartbeat: a figure that grows by itself would be a change every
@@ -316,21 +306,4 @@ fn downloads(server: &Server, log: &DownloadLog) -> Downloads {
 fn folder_usage(server: &Server) -> FolderUsage<'_> {
     let free = server.outside.borrow().free;
     FolderUsage { path: server.store.root(), used: server.store.used_bytes(), free }
-}
-
-/// Inverts `holders`: the meetings by node.
-fn by_node<'a>(
-    holders: &HashMap<&'a PackageId, Vec<&'a str>>,
-) -> HashMap<&'a str, Vec<&'a PackageId>> {
-    // A map has no order, and a new order would be a change for every page. Sorted
-    // once for all nodes.
-    let mut sorted: Vec<_> = holders.iter().collect();
-    sorted.sort_unstable_by_key(|(id, _)| **id);
-    let mut held: HashMap<&str, Vec<&PackageId>> = HashMap::new();
-    for (id, node_ids) in sorted {
-        for node_id in node_ids {
-            held.entry(*node_id).or_default().push(*id);
-        }
-    }
-    held
 }

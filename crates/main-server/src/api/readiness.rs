@@ -15,14 +15,14 @@ use crate::{
     refusal::RequestError,
     server::Server,
     state::{
-        fleet::{KnownNodes, NodePresence},
+        fleet::{KnownNode, NodePresence},
         meetings::{Meeting, MeetingPhase},
         problems::FailingMeeting,
         readiness::{
             self, AwaitedPackage, ExpectedNode, NodeContact, NodeReadiness, NodeReadinessState,
             PackageDemand, ReadinessSummary, WRONG_CONTENT,
         },
-        registry::NodeRegistry,
+        registry::RegisteredNode,
     },
 };
 
@@ -82,8 +82,9 @@ fn meeting_readiness(server: &Server, id: &PackageId) -> Result<WrittenJson, Req
 /// Copies what it finds: there may be thousands of nodes, and heartbeats wait for the
 /// registry.
 fn assess_nodes(server: &Server, package: &AwaitedPackage<'_>) -> Vec<NodeReadiness<'static>> {
-    let (known, registry) = (server.known(), server.registry());
-    let expected = expected_nodes(server, &known, &registry, server.clock.now());
+    let (known, registry, now) = (server.known(), server.registry(), server.clock.now());
+    let presences = registry.presences(&known, server.started_at, now);
+    let expected: Vec<_> = expected_nodes(registry.live(now), presences).collect();
     let nodes = readiness::assess(package, &expected).into_iter();
     nodes.map(NodeReadiness::into_owned).collect()
 }
@@ -91,22 +92,18 @@ fn assess_nodes(server: &Server, package: &AwaitedPackage<'_>) -> Vec<NodeReadin
 /// The nodes that packages should reach: all that are alive, and known ones that are
 /// silent, unless they are drained.
 fn expected_nodes<'a>(
-    server: &Server,
-    known: &'a KnownNodes,
-    registry: &'a NodeRegistry,
-    now: UnixMillis,
-) -> Vec<ExpectedNode<'a>> {
-    let live = registry.live(now);
+    live: impl Iterator<Item = (&'a str, &'a RegisteredNode)>,
+    presences: impl Iterator<Item = (&'a Arc<KnownNode>, NodePresence)>,
+) -> impl Iterator<Item = ExpectedNode<'a>> {
     let live =
         live.map(|(node_id, node)| ExpectedNode { node_id, contact: NodeContact::Live(node) });
-    let presences = registry.presences(known, server.started_at, now);
     let in_use = presences.filter(|(node, _)| !node.profile.drained);
     let silent = in_use.filter_map(|(node, presence)| {
         let NodePresence::Silent(since) = presence else { return None };
         let contact = NodeContact::Away { since, site: &node.profile.site };
         Some(ExpectedNode { node_id: &node.id, contact })
     });
-    live.chain(silent).collect()
+    live.chain(silent)
 }
 
 fn awaited<'a>(server: &Server, meeting: &'a Meeting) -> Option<AwaitedPackage<'a>> {
@@ -128,12 +125,10 @@ pub(crate) struct ReadinessReader<'a> {
 impl<'a> ReadinessReader<'a> {
     pub(crate) fn new(
         server: &'a Server,
-        known: &'a KnownNodes,
-        registry: &'a NodeRegistry,
-        now: UnixMillis,
+        live: impl Iterator<Item = (&'a str, &'a RegisteredNode)>,
+        presences: impl Iterator<Item = (&'a Arc<KnownNode>, NodePresence)>,
     ) -> Self {
-        let nodes = expected_nodes(server, known, registry, now);
-        Self { server, nodes }
+        Self { server, nodes: expected_nodes(live, presences).collect() }
     }
 
     /// Returns the readiness for each of the meetings whose package nodes are to have.
@@ -153,11 +148,9 @@ impl<'a> ReadinessReader<'a> {
         }
         let package = awaited(self.server, meeting)?;
         *left = left.checked_sub(self.nodes.len())?;
-        let mut nodes = readiness::assess(&package, &self.nodes);
-        let summary = readiness::summarize(&nodes);
-        nodes.retain(|node| node.state != NodeReadinessState::Ready);
-        nodes.truncate(MAX_LACKING);
-        Some(BoardReadiness { version: meeting.versions, summary, lacking: nodes })
+        let (summary, mut lacking) = readiness::assess_lacking(&package, &self.nodes);
+        lacking.truncate(MAX_LACKING);
+        Some(BoardReadiness { version: meeting.versions, summary, lacking })
     }
 }
 

@@ -13,12 +13,20 @@ use super::{
     net_changes::{
         NetChange, dispatch_documents, net_changes, node_documents, virtual_node_documents,
     },
+    statements::{RowsStatement, chunks},
 };
 use crate::state::{master_state::StateChanges, meetings::Meeting};
 
 pub(super) const INSERT_DOCUMENT: &str =
     "INSERT INTO edge_mirror_doc (kind, id, revision, json) VALUES ($1, $2, 1, $3)";
-const UPDATE_DOCUMENT: &str = "UPDATE edge_mirror_doc SET revision = revision + 1, json = $1 WHERE kind = $2 AND id = $3 AND revision = $4";
+static INSERT_DOCUMENTS: RowsStatement =
+    RowsStatement::new("INSERT INTO edge_mirror_doc (kind, id, revision, json) VALUES ", 4, "");
+/// Updates those that still have the revision.
+static UPDATE_DOCUMENTS: RowsStatement = RowsStatement::new(
+    "WITH written (kind, id, revision, json) AS (VALUES ",
+    4,
+    ") UPDATE edge_mirror_doc SET revision = edge_mirror_doc.revision + 1, json = written.json FROM written WHERE edge_mirror_doc.kind = written.kind AND edge_mirror_doc.id = written.id AND edge_mirror_doc.revision = written.revision",
+);
 const DELETE_DOCUMENT: &str =
     "DELETE FROM edge_mirror_doc WHERE kind = $1 AND id = $2 AND revision = $3";
 
@@ -35,56 +43,74 @@ pub(super) struct DocumentWriter<'a> {
     known: &'a DocumentIndex,
     next_position: u64,
     written: Vec<IndexChange>,
+    /// Those that `finish` writes, many with one statement.
+    inserts: Vec<DocumentRow>,
+    updates: Vec<DocumentRow>,
+}
+
+/// A document's new text. An update names the revision before.
+struct DocumentRow {
+    kind: DocumentKind,
+    id: String,
+    revision: i64,
+    json: String,
 }
 
 impl<'a> DocumentWriter<'a> {
     pub(super) fn new(connection: &'a mut AnyConnection, known: &'a DocumentIndex) -> Self {
-        Self { connection, known, next_position: known.next_position(), written: Vec::new() }
+        Self {
+            connection,
+            known,
+            next_position: known.next_position(),
+            written: Vec::new(),
+            inserts: Vec::new(),
+            updates: Vec::new(),
+        }
     }
 
     pub(super) async fn write_all(&mut self, all: &StateChanges) -> Result<(), WriteFault> {
         let StateChanges { meetings: changes, nodes, routing, groups, access, dispatch, .. } = all;
         let StateChanges { audit, figures, history, .. } = all;
         if let Some(rules) = routing {
-            self.put(DocumentKind::Routing, "", 0, json(&**rules)).await?;
+            self.put(DocumentKind::Routing, "", 0, json(&**rules));
         }
         if let Some(groups) = groups {
-            self.put(DocumentKind::Groups, "", 0, json(&**groups)).await?;
+            self.put(DocumentKind::Groups, "", 0, json(&**groups));
         }
         for ((kind, id), document) in node_documents(nodes) {
             match document {
-                Some(document) => self.put(kind, &id, 0, document).await?,
+                Some(document) => self.put(kind, &id, 0, document),
                 None => self.remove(kind, &id).await?,
             }
         }
         for ((kind, id), document) in virtual_node_documents(&all.virtual_nodes) {
             match document {
-                Some(document) => self.put(kind, &id, 0, document).await?,
+                Some(document) => self.put(kind, &id, 0, document),
                 None => self.remove(kind, &id).await?,
             }
         }
         for ((kind, id), document) in dispatch_documents(dispatch) {
             match document {
-                Some(document) => self.put(kind, &id, 0, document).await?,
+                Some(document) => self.put(kind, &id, 0, document),
                 None => self.remove(kind, &id).await?,
             }
         }
         for NetChange { id, meeting, is_new } in net_changes(&changes.meetings) {
             match meeting {
-                Some(meeting) => self.put_meeting(meeting, is_new).await?,
+                Some(meeting) => self.put_meeting(meeting, is_new),
                 None => self.remove(DocumentKind::Meeting, id.as_str()).await?,
             }
         }
         if let Some(token) = &changes.token {
             let text = json(&SavedText { value: token.clone() });
-            self.put(DocumentKind::Token, "", 0, text).await?;
+            self.put(DocumentKind::Token, "", 0, text);
         }
         if let Some(access) = access {
             let text = json(&SavedText { value: access.to_string() });
-            self.put(DocumentKind::Access, "", 0, text).await?;
+            self.put(DocumentKind::Access, "", 0, text);
         }
         if let Some(figures) = figures {
-            self.put(DocumentKind::Figures, &self.known.server, 0, json(&**figures)).await?;
+            self.put(DocumentKind::Figures, &self.known.server, 0, json(&**figures));
         }
         for change in history {
             history::save(self.connection, &self.known.server, change).await?;
@@ -94,9 +120,12 @@ impl<'a> DocumentWriter<'a> {
         Ok(())
     }
 
-    /// Notes for other main servers which documents were written.
+    /// Writes what is left to write, and notes for other main servers which documents were
+    /// written.
     pub(super) async fn finish(self) -> Result<WrittenDocuments, WriteFault> {
-        let Self { connection, known, written: changes, .. } = self;
+        let Self { connection, known, written: changes, inserts, updates, .. } = self;
+        write_rows(connection, &INSERT_DOCUMENTS, &inserts).await?;
+        write_rows(connection, &UPDATE_DOCUMENTS, &updates).await?;
         let names = changes.iter().map(|((kind, id), _)| (kind.name(), id)).collect::<Vec<_>>();
         let entry = NewEntry { at: UnixMillis::now(), body: json(&names) };
         let entries = if names.is_empty() { vec![] } else { vec![entry] };
@@ -104,7 +133,7 @@ impl<'a> DocumentWriter<'a> {
         Ok(WrittenDocuments { changes, seq: seq.unwrap_or(known.seq()) })
     }
 
-    async fn put_meeting(&mut self, meeting: &Meeting, is_new: bool) -> Result<(), WriteFault> {
+    fn put_meeting(&mut self, meeting: &Meeting, is_new: bool) {
         let known = self.known.get(DocumentKind::Meeting, meeting.id.as_str());
         let position = match known {
             Some(entry) if !is_new => entry.position,
@@ -114,33 +143,19 @@ impl<'a> DocumentWriter<'a> {
             }
         };
         let text = json(&SavedMeeting { position, meeting: meeting.clone() });
-        self.put(DocumentKind::Meeting, meeting.id.as_str(), position, text).await
+        self.put(DocumentKind::Meeting, meeting.id.as_str(), position, text);
     }
 
-    pub(super) async fn put(
-        &mut self,
-        kind: DocumentKind,
-        id: &str,
-        position: u64,
-        json: String,
-    ) -> Result<(), WriteFault> {
-        let known = self.known.get(kind, id);
-        let query = match known {
-            None => {
-                sqlx::query::<Any>(INSERT_DOCUMENT).bind(kind.name()).bind(id.to_owned()).bind(json)
-            }
-            Some(entry) => sqlx::query::<Any>(UPDATE_DOCUMENT)
-                .bind(json)
-                .bind(kind.name())
-                .bind(id.to_owned())
-                .bind(entry.revision),
-        };
-        if query.execute(&mut *self.connection).await?.rows_affected() != 1 {
-            return Err(WriteFault::Conflict);
+    /// A document is put or removed once in a transaction.
+    pub(super) fn put(&mut self, kind: DocumentKind, id: &str, position: u64, json: String) {
+        let id = id.to_owned();
+        let before = self.known.get(kind, &id).map(|entry| entry.revision);
+        let revision = before.map_or(1, |before| before + 1);
+        self.written.push(((kind, id.clone()), Some(DocumentEntry { revision, position })));
+        match before {
+            None => self.inserts.push(DocumentRow { kind, id, revision, json }),
+            Some(before) => self.updates.push(DocumentRow { kind, id, revision: before, json }),
         }
-        let revision = known.map_or(0, |entry| entry.revision) + 1;
-        self.written.push(((kind, id.to_owned()), Some(DocumentEntry { revision, position })));
-        Ok(())
     }
 
     /// A document that came and went within the same transaction was never saved.
@@ -156,4 +171,21 @@ impl<'a> DocumentWriter<'a> {
         self.written.push(((kind, id.to_owned()), None));
         Ok(())
     }
+}
+
+async fn write_rows(
+    connection: &mut AnyConnection,
+    statement: &'static RowsStatement,
+    documents: &[DocumentRow],
+) -> Result<(), WriteFault> {
+    for rows in chunks(documents) {
+        let mut query = sqlx::query::<Any>(statement.of(rows.len()));
+        for DocumentRow { kind, id, revision, json } in rows {
+            query = query.bind(kind.name()).bind(id.clone()).bind(*revision).bind(json.clone());
+        }
+        if query.execute(&mut *connection).await?.rows_affected() != rows.len() as u64 {
+            return Err(WriteFault::Conflict);
+        }
+    }
+    Ok(())
 }

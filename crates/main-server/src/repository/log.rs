@@ -3,14 +3,17 @@
 use edge_mirror_base::clock::UnixMillis;
 use sqlx::{Any, AnyConnection, Row, any::AnyRow};
 
-use super::document::{SavedDocument, WriteFault, millis};
+use super::{
+    document::{SavedDocument, WriteFault, millis},
+    statements::{RowsStatement, chunks},
+};
 
 pub(super) const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_log (topic TEXT NOT NULL, seq BIGINT NOT NULL, at BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (topic, seq))";
 pub(super) const CREATE_HEADS: &str = "CREATE TABLE IF NOT EXISTS edge_mirror_head (topic TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)";
 /// The row is locked until the end of the transaction: the next one gets the next numbers.
 const ADVANCE_HEAD: &str = "INSERT INTO edge_mirror_head (topic, seq) VALUES ($1, $2) ON CONFLICT (topic) DO UPDATE SET seq = edge_mirror_head.seq + $2 RETURNING seq";
-const INSERT_ENTRY: &str =
-    "INSERT INTO edge_mirror_log (topic, seq, at, body) VALUES ($1, $2, $3, $4)";
+static INSERT_ENTRIES: RowsStatement =
+    RowsStatement::new("INSERT INTO edge_mirror_log (topic, seq, at, body) VALUES ", 4, "");
 const DELETE_OLD: &str = "DELETE FROM edge_mirror_log WHERE topic = $1 AND seq <= $2";
 const DELETE_LOG: &str = "DELETE FROM edge_mirror_log";
 const DELETE_HEADS: &str = "DELETE FROM edge_mirror_head";
@@ -77,9 +80,9 @@ pub(super) async fn append(
     };
     let advance = sqlx::query::<Any>(ADVANCE_HEAD).bind(topic.name()).bind(count);
     let last: i64 = advance.fetch_one(&mut *connection).await?.try_get(0)?;
-    for (seq, entry) in (last - count + 1..).zip(entries) {
-        insert(connection, topic.name(), seq, millis(entry.at), entry.body).await?;
-    }
+    let rows = (last - count + 1..).zip(entries);
+    let rows = rows.map(|(seq, entry)| (topic.name(), seq, millis(entry.at), entry.body));
+    insert(connection, &rows.collect::<Vec<_>>()).await?;
     let old = sqlx::query::<Any>(DELETE_OLD).bind(topic.name()).bind(last - topic.capacity());
     old.execute(connection).await?;
     Ok(Some(last))
@@ -95,15 +98,18 @@ pub(super) async fn head(
     Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
 }
 
+/// Inserts entries, each with its topic, number and time.
 async fn insert(
     connection: &mut AnyConnection,
-    topic: &str,
-    seq: i64,
-    at: i64,
-    body: String,
+    entries: &[(&str, i64, i64, String)],
 ) -> Result<(), WriteFault> {
-    let insert = sqlx::query::<Any>(INSERT_ENTRY).bind(topic.to_owned()).bind(seq);
-    insert.bind(at).bind(body).execute(connection).await?;
+    for rows in chunks(entries) {
+        let mut insert = sqlx::query::<Any>(INSERT_ENTRIES.of(rows.len()));
+        for (topic, seq, at, body) in rows {
+            insert = insert.bind((*topic).to_owned()).bind(*seq).bind(*at).bind(body.clone());
+        }
+        insert.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -127,7 +133,8 @@ pub(super) async fn replace(
         })?;
         let head = heads.entry(topic.to_owned()).or_default();
         *head = seq.max(*head);
-        insert(connection, topic, seq, document.revision, document.json.clone()).await?;
+        let row = (topic, seq, document.revision, document.json.clone());
+        insert(connection, &[row]).await?;
     }
     for (topic, seq) in heads {
         let advance = sqlx::query::<Any>(ADVANCE_HEAD).bind(topic).bind(seq);

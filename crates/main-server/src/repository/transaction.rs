@@ -78,10 +78,10 @@ pub(super) async fn open(
     let mut writer = DocumentWriter::new(&mut transaction, &known);
     writer.write_all(&changes).await?;
     if let Some(digest) = imported {
-        writer.put(DocumentKind::Import, "", 0, json(&SavedText { value: digest })).await?;
+        writer.put(DocumentKind::Import, "", 0, json(&SavedText { value: digest }));
     }
     if !is_shared {
-        writer.put(DocumentKind::Generation, "", 0, SHARED.to_owned()).await?;
+        writer.put(DocumentKind::Generation, "", 0, SHARED.to_owned());
     }
     let written = writer.finish().await?;
     transaction.commit().await?;
@@ -268,7 +268,7 @@ pub(super) async fn take_over(
     }
     let (mut known, _) = parse(&documents)?;
     let mut writer = DocumentWriter::new(&mut transaction, &known);
-    writer.put(DocumentKind::Generation, "", 0, SHARED.to_owned()).await?;
+    writer.put(DocumentKind::Generation, "", 0, SHARED.to_owned());
     let written = writer.finish().await?;
     transaction.commit().await?;
     known.extend(written);

@@ -150,9 +150,29 @@ pub(crate) fn assess<'a>(
     package: &AwaitedPackage<'_>,
     nodes: &[ExpectedNode<'a>],
 ) -> Vec<NodeReadiness<'a>> {
-    let mut assessed: Vec<_> = nodes.iter().map(|node| assess_node(package, node)).collect();
-    assessed.sort_by(|a, b| (a.state, &a.node_id).cmp(&(b.state, &b.node_id)));
-    assessed
+    sorted(nodes.iter().map(|node| assess_node(package, node)).collect())
+}
+
+/// Returns the readiness of those nodes that are not ready, most urgent first, and the
+/// summary of all: of ten thousand that are ready, none is kept.
+pub(crate) fn assess_lacking<'a>(
+    package: &AwaitedPackage<'_>,
+    nodes: &[ExpectedNode<'a>],
+) -> (ReadinessSummary, Vec<NodeReadiness<'a>>) {
+    let (mut tally, mut lacking) = (ReadinessTally::default(), Vec::new());
+    for node in nodes {
+        let node = assess_node(package, node);
+        tally.add(&node);
+        if node.state != NodeReadinessState::Ready {
+            lacking.push(node);
+        }
+    }
+    (tally.summary(), sorted(lacking))
+}
+
+fn sorted(mut nodes: Vec<NodeReadiness<'_>>) -> Vec<NodeReadiness<'_>> {
+    nodes.sort_by(|a, b| (a.state, &a.node_id).cmp(&(b.state, &b.node_id)));
+    nodes
 }
 
 /// The places of meetings in a list, those of which operators want to know first: running
@@ -165,24 +185,54 @@ pub(crate) fn by_urgency(meetings: &[Meeting]) -> Vec<usize> {
 }
 
 pub(crate) fn summarize(nodes: &[NodeReadiness<'_>]) -> ReadinessSummary {
-    let count = |state| nodes.iter().filter(|node| node.state == state).count();
-    let counts = ReadinessCounts {
-        total: nodes.len(),
-        ready: count(NodeReadinessState::Ready),
-        pulling: count(NodeReadinessState::Pulling),
-        waiting: count(NodeReadinessState::Waiting),
-        failing: count(NodeReadinessState::Failing),
-        away: count(NodeReadinessState::Away),
-        unreachable: count(NodeReadinessState::Unreachable),
-    };
-    let ready = nodes.iter().filter(|node| node.state == NodeReadinessState::Ready);
-    let others = nodes.iter().filter(|node| node.state != NodeReadinessState::Ready);
-    let left = others.map(|node| node.seconds_left).collect::<Option<Vec<_>>>();
-    ReadinessSummary {
-        is_ready: counts.total > 0 && counts.ready == counts.total,
-        last_ready_at: ready.filter_map(|node| node.since).max_by(f64::total_cmp),
-        seconds_left: left.and_then(|left| left.into_iter().max()),
-        counts,
+    let mut tally = ReadinessTally::default();
+    nodes.iter().for_each(|node| tally.add(node));
+    tally.summary()
+}
+
+/// Adds nodes up for a summary.
+#[derive(Debug, Default)]
+struct ReadinessTally {
+    counts: ReadinessCounts,
+    last_ready_at: Option<f64>,
+    longest_left: u64,
+    /// Some node is neither ready nor pulling at a known rate.
+    has_unknown: bool,
+}
+
+impl ReadinessTally {
+    fn add(&mut self, node: &NodeReadiness<'_>) {
+        self.counts.total += 1;
+        let count = match node.state {
+            NodeReadinessState::Ready => &mut self.counts.ready,
+            NodeReadinessState::Pulling => &mut self.counts.pulling,
+            NodeReadinessState::Waiting => &mut self.counts.waiting,
+            NodeReadinessState::Failing => &mut self.counts.failing,
+            NodeReadinessState::Away => &mut self.counts.away,
+            NodeReadinessState::Unreachable => &mut self.counts.unreachable,
+        };
+        *count += 1;
+        if node.state == NodeReadinessState::Ready {
+            let latest = self.last_ready_at.into_iter().chain(node.since);
+            self.last_ready_at = latest.max_by(f64::total_cmp);
+            return;
+        }
+        match node.seconds_left {
+            Some(left) => self.longest_left = self.longest_left.max(left),
+            None => self.has_unknown = true,
+        }
+    }
+
+    fn summary(&self) -> ReadinessSummary {
+        let counts = self.counts;
+        let is_ready = counts.total > 0 && counts.ready == counts.total;
+        let is_known = !self.has_unknown && counts.ready < counts.total;
+        ReadinessSummary {
+            is_ready,
+            last_ready_at: self.last_ready_at,
+            seconds_left: is_known.then_some(self.longest_left),
+            counts,
+        }
     }
 }
 

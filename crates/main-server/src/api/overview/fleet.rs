@@ -1,5 +1,7 @@
 //! Known nodes and those that wait, and what is wrong with them.
 
+use std::sync::Arc;
+
 use edge_mirror_base::clock::UnixMillis;
 use edge_mirror_http::wire::snapshot::ItemWriter;
 
@@ -7,7 +9,7 @@ use crate::{
     api::fleet,
     server::Server,
     state::{
-        fleet::{KnownNodes, NodeClaims, NodePolicy, NodePresence},
+        fleet::{KnownNode, KnownNodes, NodeClaims, NodePolicy, NodePresence},
         problems::FleetSnapshot,
         registry::NodeRegistry,
     },
@@ -15,14 +17,12 @@ use crate::{
 
 /// Adds all known nodes.
 pub(crate) fn add_known(
-    server: &Server,
-    known: &KnownNodes,
+    presences: &[(&Arc<KnownNode>, NodePresence)],
     registry: &NodeRegistry,
-    now: UnixMillis,
     items: &mut ItemWriter<'_>,
 ) {
-    for (node, presence) in registry.presences(known, server.started_at, now) {
-        items.add_hashed(&node.id, &fleet::known_view(registry, node, presence));
+    for (node, presence) in presences {
+        items.add_hashed(&node.id, &fleet::known_view(registry, node, *presence));
     }
 }
 
@@ -36,15 +36,14 @@ pub(crate) fn add_pending(known: &KnownNodes, claims: &NodeClaims, items: &mut I
 pub(crate) fn snapshot(
     server: &Server,
     known: &KnownNodes,
-    registry: &NodeRegistry,
+    presences: &[(&Arc<KnownNode>, NodePresence)],
     claims: &NodeClaims,
     now: UnixMillis,
 ) -> FleetSnapshot {
     // One that is drained may be switched off.
-    let presences = registry.presences(known, server.started_at, now);
-    let in_use = presences.filter(|(node, _)| !node.profile.drained);
+    let in_use = presences.iter().filter(|(node, _)| !node.profile.drained);
     let silent = in_use.filter_map(|(node, presence)| match presence {
-        NodePresence::Silent(since) => Some((node.clone(), since)),
+        NodePresence::Silent(since) => Some((Arc::clone(node), *since)),
         NodePresence::Present | NodePresence::Awaited => None,
     });
     let moving = claims

@@ -12,13 +12,12 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, Row};
 
-use super::{
-    reads,
-    rows::{self, MANY},
-    streams,
-};
+use super::{reads, rows, streams};
 use crate::{
-    repository::document::{WriteFault, millis},
+    repository::{
+        document::{WriteFault, millis},
+        statements::{RowsStatement, chunks},
+    },
     state::{
         casts::{CastGap, CastStreams, KeptCast, NodeCursor},
         destinations::Audience,
@@ -215,7 +214,7 @@ pub(super) async fn insert_places(
     connection: &mut AnyConnection,
     places: &[SavedPlace],
 ) -> Result<(), WriteFault> {
-    static PLACES: rows::Statements = rows::Statements::new(
+    static PLACES: RowsStatement = RowsStatement::new(
         "INSERT INTO edge_mirror_cast_place (node, sent, received, at) VALUES ",
         PLACE_COLUMNS,
         KEEP_FURTHEST,
@@ -235,7 +234,7 @@ pub(super) async fn insert_skips(
     connection: &mut AnyConnection,
     skips: &[SavedSkip],
 ) -> Result<(), WriteFault> {
-    static SKIPS: rows::Statements = rows::Statements::new(
+    static SKIPS: RowsStatement = RowsStatement::new(
         "INSERT INTO edge_mirror_cast_skip (node, after_seq, through, at) VALUES ",
         SKIP_COLUMNS,
         KEEP_LATEST,
@@ -249,10 +248,4 @@ pub(super) async fn insert_skips(
         insert.execute(&mut *connection).await?;
     }
     Ok(())
-}
-
-/// Pieces for which there is a statement.
-pub(super) fn chunks<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
-    let (many, rest) = rows.split_at(rows.len() / MANY * MANY);
-    many.chunks(MANY).chain(rest.chunks(1))
 }

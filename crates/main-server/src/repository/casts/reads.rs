@@ -8,9 +8,11 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, Row};
 
-use super::{following::chunks, rows};
 use crate::{
-    repository::document::{WriteFault, millis},
+    repository::{
+        document::{WriteFault, millis},
+        statements::{RowsStatement, chunks},
+    },
     state::casts::CastReadMark,
 };
 
@@ -22,7 +24,7 @@ pub(super) const SELECT_ALL: &str = "SELECT node, topic, seq, at FROM edge_mirro
 pub(super) const DELETE_OLD: &str = "DELETE FROM edge_mirror_cast_read WHERE at < $1";
 const SELECT: &str = "SELECT node, seq FROM edge_mirror_cast_read WHERE topic = $1 AND seq >= $2";
 
-static INSERT: rows::Statements = rows::Statements::new(
+static INSERT: RowsStatement = RowsStatement::new(
     "INSERT INTO edge_mirror_cast_read (node, topic, seq, at) VALUES ",
     4,
     " ON CONFLICT (node, topic) DO UPDATE SET seq = excluded.seq, at = excluded.at WHERE edge_mirror_cast_read.seq < excluded.seq",

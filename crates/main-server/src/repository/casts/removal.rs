@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use edge_mirror_base::clock::UnixMillis;
 use sqlx::{Any, AnyConnection, Row};
 
-use super::{
-    reads,
-    rows::{self, MANY},
-};
+use super::{reads, rows};
 use crate::{
-    repository::document::{WriteFault, millis},
+    repository::{
+        document::{WriteFault, millis},
+        statements::{ListStatement, MANY},
+    },
     state::casts::{CastLimits, CastTotals},
 };
 
@@ -20,11 +20,11 @@ pub(super) const DELETE_SETTLED: &str = "DELETE FROM edge_mirror_cast WHERE seq 
 /// Nodes of which nothing was heard for so long that no cast is kept from then.
 const DELETE_OLD_PLACES: &str = "DELETE FROM edge_mirror_cast_place WHERE at < $1";
 const DELETE_OLD_SKIPS: &str = "DELETE FROM edge_mirror_cast_skip WHERE (node, after_seq) IN (SELECT node, after_seq FROM edge_mirror_cast_skip WHERE through < (SELECT COALESCE(MIN(seq), 0) FROM edge_mirror_cast) LIMIT $1)";
-static DELETE_MEMBERS: rows::ListStatement = rows::ListStatement::new(
+static DELETE_MEMBERS: ListStatement = ListStatement::new(
     "DELETE FROM edge_mirror_cast_member WHERE audience IN (",
     ") AND NOT EXISTS (SELECT 1 FROM edge_mirror_cast WHERE edge_mirror_cast.audience = edge_mirror_cast_member.audience)",
 );
-static DELETE_AUDIENCES: rows::ListStatement = rows::ListStatement::new(
+static DELETE_AUDIENCES: ListStatement = ListStatement::new(
     "DELETE FROM edge_mirror_cast_audience WHERE name IN (",
     ") AND NOT EXISTS (SELECT 1 FROM edge_mirror_cast WHERE audience = name)",
 );

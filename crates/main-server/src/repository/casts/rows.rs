@@ -1,30 +1,23 @@
 //! Rows of casts, in and out.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::OnceLock,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use edge_mirror_base::clock::{UnixMillis, fractional_seconds};
 use serde::{Deserialize, Serialize};
-use sqlx::{
-    Any, AnyConnection, Row,
-    any::{AnyArguments, AnyRow},
-    query::Query,
-};
+use sqlx::{Any, AnyConnection, Row, any::AnyRow};
 
-use super::following::chunks;
 use crate::{
-    repository::document::{WriteFault, json, millis},
+    repository::{
+        document::{WriteFault, json, millis},
+        statements::{ListStatement, MANY, RowsStatement, chunks},
+    },
     state::casts::{CastDetails, CastId, KeptCast, KeyedCast, NewCast},
 };
 
-/// Rows of one statement: what costs is the statement, far more than its rows.
-pub(super) const MANY: usize = 50;
 /// Rows that are read at once.
 pub(super) const PAGE: i64 = 500;
 
-static INSERT: Statements = Statements::new(
+static INSERT: RowsStatement = RowsStatement::new(
     "INSERT INTO edge_mirror_cast (seq, stream, at, expires_at, cancelled_at, change, bytes, topic, audience, key, details, body) VALUES ",
     12,
     "",
@@ -33,12 +26,12 @@ static SELECT_KEYS: ListStatement = ListStatement::new(
     "SELECT key, stream, seq, details FROM edge_mirror_cast WHERE key <> '' AND key IN (",
     ")",
 );
-static INSERT_AUDIENCES: Statements = Statements::new(
+static INSERT_AUDIENCES: RowsStatement = RowsStatement::new(
     "INSERT INTO edge_mirror_cast_audience (name, nodes) VALUES ",
     2,
     " ON CONFLICT (name) DO NOTHING RETURNING name, nodes",
 );
-static INSERT_MEMBERS: Statements = Statements::new(
+static INSERT_MEMBERS: RowsStatement = RowsStatement::new(
     "INSERT INTO edge_mirror_cast_member (node, audience) VALUES ",
     2,
     " ON CONFLICT (node, audience) DO NOTHING",
@@ -47,68 +40,6 @@ const SELECT_AUDIENCES: &str = "SELECT name, nodes FROM edge_mirror_cast_audienc
 const SELECT_ONE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq = $1 AND stream = $2";
 const SELECT_AFTER: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq > $1 ORDER BY seq LIMIT $2";
 const SELECT_PAGE: &str = "SELECT seq, stream, at, expires_at, cancelled_at, bytes, topic, audience, key, details, body FROM edge_mirror_cast WHERE seq < $1 AND ($2 = '' OR topic = $2) AND ($3 = '' OR LOWER(body) LIKE LOWER($3) ESCAPE '\\') ORDER BY seq DESC LIMIT $4";
-
-/// Statements that insert one row or many of a kind.
-pub(super) struct Statements {
-    insert: &'static str,
-    columns: usize,
-    on_conflict: &'static str,
-    one: OnceLock<String>,
-    many: OnceLock<String>,
-}
-
-impl Statements {
-    pub(super) const fn new(
-        insert: &'static str,
-        columns: usize,
-        on_conflict: &'static str,
-    ) -> Self {
-        Self { insert, columns, on_conflict, one: OnceLock::new(), many: OnceLock::new() }
-    }
-
-    /// The statement for so many rows: 1 or `MANY`.
-    pub(super) fn of(&'static self, rows: usize) -> &'static str {
-        let statement = if rows == MANY { &self.many } else { &self.one };
-        statement.get_or_init(|| {
-            let row = |row: usize| {
-                let first = row * self.columns + 1;
-                let places: Vec<_> =
-                    (first..first + self.columns).map(|place| format!("${place}")).collect();
-                format!("({})", places.join(", "))
-            };
-            let rows: Vec<_> = (0..rows).map(row).collect();
-            format!("{}{}{}", self.insert, rows.join(", "), self.on_conflict)
-        })
-    }
-}
-
-/// A statement about the rows that have one of some texts.
-pub(super) struct ListStatement {
-    before: &'static str,
-    after: &'static str,
-    text: OnceLock<String>,
-}
-
-impl ListStatement {
-    pub(super) const fn new(before: &'static str, after: &'static str) -> Self {
-        Self { before, after, text: OnceLock::new() }
-    }
-
-    /// The statement for 1 to `MANY` texts. It is always the same one: the last text fills
-    /// what is left of it.
-    pub(super) fn bind(&'static self, texts: &[&str]) -> Query<'static, Any, AnyArguments> {
-        let text = self.text.get_or_init(|| {
-            let places: Vec<_> = (1..=MANY).map(|place| format!("${place}")).collect();
-            format!("{}{}{}", self.before, places.join(", "), self.after)
-        });
-        let last = texts.len().saturating_sub(1);
-        let mut query = sqlx::query::<Any>(text.as_str());
-        for place in 0..MANY {
-            query = query.bind(texts.get(place.min(last)).copied().unwrap_or_default().to_owned());
-        }
-        query
-    }
-}
 
 /// Casts that are looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -263,6 +263,10 @@ proptest! {
         prop_assert_eq!(all, nodes.len());
         prop_assert_eq!(ready.len() + pulling + waiting + failing + away + unreachable, all);
         prop_assert_eq!(summary.is_ready, all > 0 && ready.len() == all);
+        let lacking = found.iter().filter(|node| node.state != NodeReadinessState::Ready);
+        let lacking: Vec<_> = lacking.cloned().collect();
+        let board = assess_lacking(&package, &expected(&registry, 3.0));
+        prop_assert_eq!(board, (summary, lacking));
         for node in &found {
             prop_assert!(node.percent != Some(100) || node.seconds_left.is_none());
             prop_assert!(node.seconds_left.is_none() || node.state == NodeReadinessState::Pulling);
