@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     Scene, redirects,
-    support::{Limit, Patience, Report, Samples, Server, Table, cost, http, node, stats},
+    support::{Limit, Patience, Report, Server, Table, cost, http, node, stats},
 };
 
 const NODES: usize = 10_000;
@@ -48,14 +48,14 @@ pub(crate) fn run(
         sent.push(with.bytes_per_s / 1e6);
     }
     scene.runtime.block_on(fleet.end());
-    let update_ms = median(&updates);
+    let update_ms = redirects::median(&updates);
     let mut table = Table::new(&["figure", "measured"]);
     let rows = [
         ("the overview, MB", overview.len() as f64 / 1e6),
         ("time until it is read, s", read.as_secs_f64()),
-        ("CPU of heartbeats alone, ms a second", median(&alone)),
+        ("CPU of heartbeats alone, ms a second", redirects::median(&alone)),
         ("CPU of the page's updates, ms a second", update_ms),
-        ("updates, MB a second", median(&sent)),
+        ("updates, MB a second", redirects::median(&sent)),
     ];
     for (figure, value) in rows {
         table.row([figure.to_owned(), stats::figure(value)]);
@@ -66,10 +66,6 @@ pub(crate) fn run(
     ));
     report.table(&table);
     Ok(vec![Limit::new("a second's update of a page, CPU", 20.0, "ms", update_ms)])
-}
-
-fn median(values: &[f64]) -> f64 {
-    values.iter().copied().collect::<Samples>().median()
 }
 
 struct PageCost {
