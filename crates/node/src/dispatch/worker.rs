@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use edge_mirror_base::{pacer::Pacer, tasks};
+use edge_mirror_base::{backoff::backoff, pacer::Pacer, tasks};
 use edge_mirror_protocol::dispatch::{
     DispatchReport, NodeTask, NodeTaskState, TaskOrder, TaskReport,
 };
@@ -27,8 +27,11 @@ use crate::{
     upstream::{Connector, Upstream, UpstreamError},
 };
 
-/// Pause after an error, and where the main server lists what it was told is over.
+/// Pause where the main server lists what it was told is over, and the longest after an error.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Pause after the first error: a node may be refused in the second in which it is accepted,
+/// and a later one in the tree would get from the main server what it would have got from it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Interval of reports while files come.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// The same while none comes.
@@ -52,6 +55,8 @@ struct WorkerState {
     settled: Option<NodeTask>,
     waits: TaskWaits,
     commits: Arc<Mutex<()>>,
+    /// Calls in a row that the main server has not answered, or not with what was asked for.
+    failures: u32,
 }
 
 /// Runs until `end`.
@@ -85,7 +90,7 @@ impl DispatchWorker {
             Ok(list) => list,
             Err(error) => {
                 debug!("the list of tasks can't be asked for: {error}");
-                return self.pause(&version).await;
+                return self.pause_after_failure(state, &version).await;
             }
         };
         state.waits.retain_listed(&list);
@@ -95,6 +100,7 @@ impl DispatchWorker {
                 return self.pause(&version).await;
             }
             state.partial.clear(&self.fetch);
+            state.failures = 0;
             // Nothing more until there is another list.
             return self.wait_for_news(&version).await;
         };
@@ -113,8 +119,9 @@ impl DispatchWorker {
         let Some(report) = report else { return self.pause(&version).await };
         if self.report(report, &config, &upstream).await.is_ok() {
             state.settled = Some(task);
+            state.failures = 0;
         } else {
-            self.pause(&version).await;
+            self.pause_after_failure(state, &version).await;
         }
     }
 
@@ -152,6 +159,13 @@ impl DispatchWorker {
 
     async fn pause(&self, version: &Option<String>) {
         let _ = tokio::time::timeout(PAUSE, self.wait_for_news(version)).await;
+    }
+
+    /// Pauses for longer with each failure, or until there is another list.
+    async fn pause_after_failure(&self, state: &mut WorkerState, version: &Option<String>) {
+        state.failures = state.failures.saturating_add(1);
+        let pause = backoff(state.failures, FIRST_PAUSE, PAUSE, fastrand::f64());
+        let _ = tokio::time::timeout(pause, self.wait_for_news(version)).await;
     }
 
     async fn remove(&self, task: &NodeTask, state: &WorkerState) -> Option<TaskReport> {
