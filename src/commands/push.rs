@@ -4,15 +4,18 @@ mod files;
 mod outcome;
 
 use anyhow::{Context, Result};
-use edge_mirror_base::tasks::{self, Interrupt};
+use edge_mirror_base::{
+    backoff::backoff,
+    tasks::{self, Interrupt},
+};
 use futures_util::StreamExt;
-use reqwest::{Body, Method, header};
+use reqwest::{Body, Method, StatusCode, header};
 use serde_json::{Value, json};
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    client::{self, ApiClient},
+    client::{self, ApiClient, CallError},
     place,
 };
 use crate::{
@@ -28,6 +31,10 @@ use files::SentFile;
 const DISPATCH: &str = "/api/v1/dispatch";
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Tries of creating the task, for a main server that restarts meanwhile.
+const TRIES: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(
     args: &PushArgs,
@@ -47,8 +54,7 @@ async fn push(args: &PushArgs, language: Language) -> Result<()> {
     let token = client::token(&args.login);
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     let uploaded = upload_all(&api, files, args.json, language).await?;
-    let task = api.call_with(Method::POST, DISPATCH, |request| request.json(&body(args, uploaded)));
-    let task = task.await?;
+    let task = create(&api, &body(args, uploaded)).await?;
     if !args.json {
         terminal::print_line(&created(&task, language));
     }
@@ -61,8 +67,30 @@ async fn push(args: &PushArgs, language: Language) -> Result<()> {
     Ok(())
 }
 
+/// Creates the task. If the answer is lost, it is asked for again, and its key keeps it from
+/// being created twice.
+async fn create(api: &ApiClient, body: &Value) -> Result<Value, CallError> {
+    let is_full = |error: &CallError| {
+        matches!(error, CallError::Refused { status: StatusCode::INSUFFICIENT_STORAGE, .. })
+    };
+    let mut tries = 1;
+    loop {
+        let created = api.call_with(Method::POST, DISPATCH, |request| request.json(body)).await;
+        match created {
+            Err(error) if error.is_passing() && !is_full(&error) && tries < TRIES => {
+                let pause = backoff(tries, FIRST_PAUSE, LONGEST_PAUSE, fastrand::f64());
+                tokio::time::sleep(pause).await;
+                tries += 1;
+            }
+            created => return created,
+        }
+    }
+}
+
 fn body(args: &PushArgs, files: Vec<Value>) -> Value {
-    let mut body = json!({"files": files, "to": Destination::to_json(&args.to)});
+    // Whoever sends the same again means another task.
+    let key = format!("push-{:032x}", fastrand::u128(..));
+    let mut body = json!({"files": files, "to": Destination::to_json(&args.to), "key": key});
     let mut set = |name: &str, value: Value| body[name] = value;
     if let Some(title) = &args.title {
         set("title", json!(title));

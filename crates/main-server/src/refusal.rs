@@ -112,6 +112,8 @@ pub(crate) enum RequestError {
     TooManyCasts(u64, u64),
     #[error("任务 {0} 不存在 / there is no task {0}")]
     UnknownTask(String),
+    #[error("key “{0}” 已用于另一个任务 / the key “{0}” is another task's")]
+    OtherTask(String),
     #[error("任务 {0} 已取消 / task {0} was cancelled")]
     TaskCancelled(String),
     #[error("任务 {0} 没有失败的节点 / no node of task {0} has failed")]

@@ -29,7 +29,7 @@ pub(crate) use casts::{AddedCasts, CastQueue, PendingCasts};
 pub(crate) use changes::{ChangeQueue, PendingChange, PublishedState};
 pub(crate) use demand::FleetDemand;
 pub use dispatch::DispatchOptions;
-pub(crate) use dispatch::{DispatchService, blob_key};
+pub(crate) use dispatch::{DispatchService, RequestedTask, blob_key};
 pub use gofd::GofdOptions;
 pub(crate) use gofd::{GofdCallRefusal, GofdGateway, TaskSeed};
 pub(crate) use options::OptionsInForce;

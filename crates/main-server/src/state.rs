@@ -11,6 +11,7 @@ pub(crate) mod destinations;
 pub(crate) mod dispatch;
 pub(crate) mod download_log;
 pub(crate) mod figures;
+mod fingerprint;
 pub(crate) mod fleet;
 pub(crate) mod gofd;
 pub(crate) mod groups;

@@ -3,7 +3,7 @@
 //! | Call | Body | Answer |
 //! |---|---|---|
 //! | `PUT …/uploads` | the bytes of a file | 201: its digest and size, for `files` of a task |
-//! | `POST …` | a task | 201, once it is on disk: the task |
+//! | `POST …` | a task | 201, once it is on disk: the task; 200 if one with its `key` is there already |
 //! | `GET …` | | 200: the tasks, the newest first; `before`, `limit` |
 //! | `GET …/{task}` | | 200: the task and its nodes; `state`, `after`, `limit` |
 //! | `GET …/{task}/files` | | 200: the files |
@@ -34,7 +34,7 @@ use crate::{
         path::path_text,
     },
     refusal::RequestError,
-    server::Server,
+    server::{RequestedTask, Server},
     state::dispatch::{DispatchRequest, DispatchTask},
 };
 pub(crate) use views::{NodeDispatchState, TaskDetails, TaskPage, TaskView};
@@ -80,9 +80,16 @@ pub(crate) async fn create(
     LargeJsonBody(fields): LargeJsonBody,
 ) -> Result<Response, RequestError> {
     let request = DispatchRequest::read(fields).map_err(RequestError::Invalid)?;
-    let task = server.create_task(request, &operator).await?;
-    info!("task {} has {} files of {} bytes", task.id, task.files, task.bytes);
-    Ok((StatusCode::CREATED, written(&server, &task)).into_response())
+    let requested = server.create_task(request, &operator).await?;
+    let task = requested.task();
+    let status = match &requested {
+        RequestedTask::Created(_) => {
+            info!("task {} has {} files of {} bytes", task.id, task.files, task.bytes);
+            StatusCode::CREATED
+        }
+        RequestedTask::Repeated(_) => StatusCode::OK,
+    };
+    Ok((status, written(&server, task)).into_response())
 }
 
 pub(crate) async fn list(

@@ -37,6 +37,7 @@ impl RequestError {
             | Self::NothingToDistribute(_)
             | Self::OtherClaim { .. }
             | Self::OtherCast(_)
+            | Self::OtherTask(_)
             | Self::NodeIdTaken(_)
             | Self::TaskCancelled(_)
             | Self::NothingToRetry(_)

@@ -289,7 +289,7 @@ impl CastRayGateway {
         fields.insert("files".to_owned(), json!([{"sha256": sha256, "name": file}]));
         fields.insert("to".to_owned(), json!({"nodes": to}));
         let request = DispatchRequest::read(fields).map_err(RequestError::Invalid)?;
-        Ok(self.server.create_task(request, operator).await?.id.clone())
+        Ok(self.server.create_task(request, operator).await?.task().id.clone())
     }
 }
 

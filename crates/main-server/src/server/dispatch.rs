@@ -61,6 +61,21 @@ impl Default for DispatchOptions {
     }
 }
 
+/// The task that a request for one has come to.
+#[derive(Debug)]
+pub(crate) enum RequestedTask {
+    Created(Arc<DispatchTask>),
+    /// A request with the same key and content came before.
+    Repeated(Arc<DispatchTask>),
+}
+
+impl RequestedTask {
+    pub(crate) fn task(&self) -> &Arc<DispatchTask> {
+        let (Self::Created(task) | Self::Repeated(task)) = self;
+        task
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct DispatchService {
     table: ArcSwap<DispatchTable>,
@@ -133,12 +148,20 @@ impl Server {
         self.wake.dispatch.notify_one();
     }
 
-    /// Creates a task; it is on disk when this returns.
+    /// Creates a task, unless its sender has done so before; it is on disk when this returns.
     pub(crate) async fn create_task(
         self: &Arc<Self>,
         request: DispatchRequest,
         by: &Operator,
-    ) -> Result<Arc<DispatchTask>, RequestError> {
+    ) -> Result<RequestedTask, RequestError> {
+        let key = request.sender_key();
+        let with_key = || match &key {
+            Some(key) => self.dispatch.table().with_key(key).map(Option::<&Arc<_>>::cloned),
+            None => Ok(None),
+        };
+        if let Some(task) = with_key()? {
+            return Ok(RequestedTask::Repeated(task));
+        }
         let resolve = || {
             let audience = self.resolve_nodes(&request.to);
             audience.map_err(|error| RequestError::Invalid(error.to_string()))
@@ -156,7 +179,11 @@ impl Server {
         let (task, files) = (Arc::new(new.task), new.files);
         let command = DispatchCommand::Create { task: task.clone(), files };
         self.change_by(by, command).await?;
-        Ok(task)
+        // A request with its key may have been faster.
+        Ok(match with_key()?.filter(|first| first.id != task.id) {
+            Some(first) => RequestedTask::Repeated(first),
+            None => RequestedTask::Created(task),
+        })
     }
 
     /// Takes files below the root in, which keeps them for a day at least, and returns them

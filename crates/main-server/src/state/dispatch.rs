@@ -22,7 +22,7 @@ pub(crate) use request::{DispatchRequest, FileSource, RequestedFile};
 pub(crate) use table::{DispatchChange, DispatchTable};
 pub(crate) use task::{
     AbsentNodes, DispatchPriority, DispatchTask, FileAccess, FileRemoval, FileRetention,
-    NodeOutcome, NodeResult, TaskPhase,
+    NodeOutcome, NodeResult, SenderKey, TaskPhase,
 };
 pub(crate) use tree::{DeliveryNode, DeliveryTree};
 

@@ -254,6 +254,33 @@ async fn what_is_wrong_with_a_task_is_said_and_nothing_is_kept_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_repeated_with_its_key_creates_no_second_task() {
+    let t = TestMaster::with_root(5).await;
+    t.write("a", b"one");
+    let send = async |t: &TestMaster, more: Value| t.dispatched(json!([{"path": "a"}]), more).await;
+    let keyed = || json!({"key": "k", "title": "t"});
+    let (first, second) = tokio::join!(send(&t, keyed()), send(&t, keyed()));
+    let mut statuses = [first.0.as_u16(), second.0.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 201]);
+    assert_eq!((&first.1["id"], &first.1["key"]), (&second.1["id"], &json!("k")));
+    let other = send(&t, json!({"key": "k", "title": "another"})).await;
+    assert_eq!(other.0, 409);
+    assert!(other.1["detail"].as_str().unwrap().contains("is another task's"), "{other:?}");
+    assert_eq!(send(&t, json!({"key": ""})).await.0, 400);
+
+    // The file need not be there any more, nor the main server all the time.
+    std::fs::remove_file(t.folder.path().join("root/a")).unwrap();
+    let t = t.dispatch_restarted().await;
+    let again = send(&t, keyed()).await;
+    assert_eq!((again.0.as_u16(), &again.1["id"]), (200, &first.1["id"]));
+    let tasks = t.json(DISPATCH).await;
+    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1, "{tasks}");
+    let created = t.json("/api/v1/audit").await.to_string();
+    assert_eq!(created.matches("dispatch_created").count(), 1, "{created}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_root_paths_are_refused() {
     let t = TestMaster::start().await;
     t.taking_files("a").await;

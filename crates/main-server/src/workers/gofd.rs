@@ -157,8 +157,8 @@ impl GofdRun<'_> {
         });
         let fields: Map<String, Value> = serde_json::from_value(fields).unwrap_or_default();
         let request = DispatchRequest::read(fields).map_err(RequestError::Invalid)?;
-        let task = self.server.create_task(request, &self.operator()).await?;
-        self.core = Some(task.id.clone());
+        let created = self.server.create_task(request, &self.operator()).await?;
+        self.core = Some(created.task().id.clone());
         Ok(())
     }
 

@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct TaskView<'a> {
     id: &'a TaskId,
     title: &'a str,
+    /// As its sender set it.
+    key: Option<&'a str>,
     status: TaskPhase,
     to: &'a Destinations,
     priority: DispatchPriority,
@@ -131,6 +133,7 @@ impl<'a> TaskView<'a> {
         Self {
             id: &task.id,
             title: &task.title,
+            key: task.key.as_ref().map(|key| &*key.key),
             status: task.phase,
             to: &task.to,
             priority: task.priority,

@@ -97,6 +97,12 @@ pub(super) fn operations() -> Vec<Operation> {
             .text("Answered once the files were read and the task is on disk.")
             .body(true, vec![json::<DispatchRequest>()])
             .answers(201, "The task.", vec![json::<TaskView<'_>>()])
+            .answers(
+                200,
+                "The task that was created with the same key and content before.",
+                vec![json::<TaskView<'_>>()],
+            )
+            .refuses(409, "Its key is another task's.")
             .refuses(415, "No JSON.")
             .refuses(503, UNSAVED)
             .refuses(507, "As many tasks are kept as may be, or there is no room."),

@@ -3,15 +3,17 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use edge_mirror_base::clock::UnixMillis;
-use edge_mirror_protocol::package::{Sha256, percent_encoded};
+use edge_mirror_protocol::package::percent_encoded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256 as Hasher};
 
 use super::{CastDetails, CastId, CastLimits, CastOrigin, CastPriority, KeptCast};
 use crate::{
     refusal::RequestError,
-    state::destinations::{Audience, Destinations, UnusableDestinations},
+    state::{
+        destinations::{Audience, Destinations, UnusableDestinations},
+        fingerprint::fingerprint,
+    },
 };
 
 pub(crate) const MAX_TOPIC: usize = 200;
@@ -222,7 +224,7 @@ impl CastRequest {
         (audience_name, audience): NamedAudience,
     ) -> NewCast {
         let fingerprint = match &self.key {
-            Some(_) => self.fingerprint(),
+            Some(_) => fingerprint(&self),
             None => String::new(),
         };
         let Self { topic, body, to, priority, key, .. } = self;
@@ -239,12 +241,6 @@ impl CastRequest {
             audience_name,
             details,
         }
-    }
-
-    fn fingerprint(&self) -> String {
-        // Text keys alone: it can't fail.
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::new(Hasher::digest(text).into()).to_string()
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) fn apply(
     }
 }
 
+/// A task that its sender has created already changes nothing.
+///
 /// The oldest finished tasks make room. A removal that is not over keeps one, and so do files
 /// that nodes keep until they are removed by it.
 fn create(
@@ -82,6 +84,11 @@ fn create(
     task: Arc<DispatchTask>,
     files: Arc<TaskFiles>,
 ) -> Result<Vec<DispatchChange>, RequestError> {
+    if let Some(key) = &task.key
+        && table.with_key(key)?.is_some()
+    {
+        return Ok(Vec::new());
+    }
     let open: BTreeSet<_> = table.open_tasks().map(|open| &open.id).collect();
     let (mut count, mut all_files) =
         (table.len() + 1, table.iter().map(|task| task.files).sum::<u64>() + task.files);
@@ -159,6 +166,7 @@ fn retry(
     let lifetime = task.deadline.saturating_since(task.created_at);
     let again = DispatchTask {
         id: new_id.clone(),
+        key: None,
         by: by.clone(),
         nodes: Some(retried),
         phase: TaskPhase::Queued,

@@ -9,16 +9,20 @@ use edge_mirror_protocol::{
     },
     package::Sha256,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{AbsentNodes, DispatchPriority, DispatchTask, FileAccess, FileRetention, TaskPhase};
+use super::{
+    AbsentNodes, DispatchPriority, DispatchTask, FileAccess, FileRetention, SenderKey, TaskPhase,
+};
 use crate::state::{
     audit::AuditedOperator,
     destinations::{Audience, Destinations},
+    fingerprint::fingerprint,
 };
 
 const MAX_TITLE: usize = 200;
+const MAX_KEY: usize = 200;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Nodes that are away can get a task for this time if its sender does not say how long.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -31,7 +35,7 @@ const MIN_RATE: u64 = 1 << 10;
 const FILE_BYTES: usize = 160;
 
 /// A task as its sender writes it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "NewDispatch"))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DispatchRequest {
@@ -62,11 +66,16 @@ pub(crate) struct DispatchRequest {
     #[serde(default)]
     #[cfg_attr(test, schemars(range(min = 1024)))]
     rate_limit: Option<u64>,
+    /// The same task with the same key is created once, however often it is posted, as long
+    /// as that task is kept.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(length(min = 1, max = 200)))]
+    key: Option<String>,
 }
 
 /// A file that was uploaded, or a file or folder below the folder that the main server was
 /// started with.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestedFile {
@@ -87,7 +96,6 @@ pub(crate) struct RequestedFile {
     name: Option<String>,
     /// The size that an upload was answered with may stand here; it is not looked at.
     #[serde(default)]
-    #[allow(dead_code, reason = "an upload's answer can be sent as it is")]
     size: Option<u64>,
 }
 
@@ -157,12 +165,24 @@ impl DispatchRequest {
                 "title 最长 {MAX_TITLE} 字节，不含控制字符 / title must have at most {MAX_TITLE} bytes and no control characters"
             ));
         }
+        let is_key =
+            |key: &String| (1..=MAX_KEY).contains(&key.len()) && !key.chars().any(char::is_control);
+        if !request.key.as_ref().is_none_or(is_key) {
+            return Err(format!(
+                "key 应为 1 到 {MAX_KEY} 字节，不含控制字符 / key must have 1 to {MAX_KEY} bytes and no control characters"
+            ));
+        }
         if request.rate_limit.is_some_and(|rate| rate < MIN_RATE) {
             return Err(format!(
                 "rate_limit 至少为每秒 {MIN_RATE} 字节 / rate_limit must be at least {MIN_RATE} bytes per second"
             ));
         }
         Ok(request)
+    }
+
+    pub(crate) fn sender_key(&self) -> Option<SenderKey> {
+        let key = self.key.clone()?;
+        Some(SenderKey { key, fingerprint: fingerprint(self) })
     }
 
     /// Times are checked before files are read, which may take long.
@@ -213,9 +233,11 @@ impl DispatchRequest {
             Audience::Nodes(nodes) => Some(nodes),
         };
         let retention = || FileRetention::Until(deadline + DEFAULT_RETENTION);
+        let key = self.sender_key();
         let task = DispatchTask {
             id,
             title: self.title.unwrap_or_else(|| first.chars().take(MAX_TITLE / 4).collect()),
+            key,
             by,
             to: self.to,
             nodes,

@@ -12,7 +12,7 @@ use edge_mirror_protocol::{
     package::Sha256,
 };
 
-use super::{DispatchTask, FileRemoval};
+use super::{DispatchTask, FileRemoval, SenderKey};
 use crate::refusal::RequestError;
 
 /// The files of a finished task are kept for this time, for a retry.
@@ -50,6 +50,22 @@ impl DispatchTable {
 
     pub(crate) fn get(&self, id: &TaskId) -> Result<&Arc<DispatchTask>, RequestError> {
         self.find(id).ok_or_else(|| RequestError::UnknownTask(id.to_string()))
+    }
+
+    /// The task that was created with a key. Fails if that is another one than is sent with
+    /// it now.
+    pub(crate) fn with_key(
+        &self,
+        key: &SenderKey,
+    ) -> Result<Option<&Arc<DispatchTask>>, RequestError> {
+        let has_key =
+            |task: &&Arc<DispatchTask>| task.key.as_ref().is_some_and(|kept| kept.key == key.key);
+        match self.iter().find(has_key) {
+            Some(task) if task.key.as_ref() != Some(key) => {
+                Err(RequestError::OtherTask(key.key.clone()))
+            }
+            found => Ok(found),
+        }
     }
 
     pub(crate) fn files(&self, id: &TaskId) -> Option<&Arc<TaskFiles>> {

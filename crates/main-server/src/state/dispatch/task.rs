@@ -8,11 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{audit::AuditedOperator, destinations::Destinations};
 
+/// The key by which its sender knows a task, and a digest of what was sent with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SenderKey {
+    pub(crate) key: String,
+    pub(crate) fingerprint: String,
+}
+
 /// A task as it is saved. Its files are saved apart from it: they never change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DispatchTask {
     pub(crate) id: TaskId,
     pub(crate) title: String,
+    /// A request with it creates no second task while this one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<SenderKey>,
     pub(crate) by: AuditedOperator,
     pub(crate) to: Destinations,
     /// The nodes that were meant when it was created; None: whoever is a node.

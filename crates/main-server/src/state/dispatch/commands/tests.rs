@@ -10,7 +10,9 @@ use super::*;
 use crate::state::{
     audit::AuditedLogin,
     destinations::Destinations,
-    dispatch::{AbsentNodes, DispatchNotice, DispatchPriority, FileAccess, FileRetention, orders},
+    dispatch::{
+        AbsentNodes, DispatchNotice, DispatchPriority, FileAccess, FileRetention, SenderKey, orders,
+    },
     fleet::{AvailabilityChange, FleetRecord, KnownNode, NodeProfile},
 };
 
@@ -30,6 +32,7 @@ pub(in crate::state::dispatch) fn task(n: u64, nodes: Option<&[&str]>) -> Dispat
     DispatchTask {
         id: id(n),
         title: "t".into(),
+        key: None,
         by: by(),
         to: Destinations::default(),
         nodes: nodes.map(|nodes| nodes.iter().map(|node| (*node).to_owned()).collect()),
@@ -331,6 +334,36 @@ fn the_oldest_finished_tasks_make_room_and_unfinished_ones_do_not() {
     assert!(t.table.find(&id(7)).is_none() && t.table.files(&id(7)).is_none());
     assert!(t.table.find(&id(8)).is_some());
     assert_eq!(t.table.len(), MAX_TASKS);
+}
+
+#[test]
+fn a_key_creates_one_task_while_that_is_kept_and_is_no_other_ones() {
+    let mut t = TestTasks::new(&["a"]);
+    let create = |t: &mut TestTasks, n, fingerprint: &str| {
+        let key = Some(SenderKey { key: "k".into(), fingerprint: fingerprint.into() });
+        let retention = FileRetention::Until(at(9000));
+        let task = Arc::new(DispatchTask { key, retention, ..task(n, None) });
+        t.apply(DispatchCommand::Create { task, files: files() })
+    };
+    assert_eq!(create(&mut t, 0, "x").unwrap(), 2);
+    assert_eq!(create(&mut t, 1, "x").unwrap(), 0, "it is there already");
+    assert!(matches!(create(&mut t, 1, "y"), Err(RequestError::OtherTask(key)) if key == "k"));
+    // Whatever becomes of it.
+    t.advance(0);
+    t.report(0, "a", 1, Failed);
+    t.advance(1);
+    assert_eq!(create(&mut t, 1, "x").unwrap(), 0);
+    t.retry(0, 2).unwrap();
+    assert_eq!(t.task(2).key, None, "nobody has sent that one with it");
+    assert_eq!(t.table.len(), 2);
+    for n in 3..=MAX_TASKS as u64 {
+        t.create(task(n, None));
+    }
+    assert!(create(&mut t, 900, "x").is_ok() && t.table.find(&id(900)).is_none());
+    t.create(task(901, None));
+    assert!(t.table.find(&id(0)).is_none(), "it made room");
+    t.cancel(2);
+    assert_eq!(create(&mut t, 902, "y").unwrap(), 3);
 }
 
 #[test]
