@@ -1,17 +1,18 @@
 //! The node as an agent of a GoFD server: of a scripted one that says byte by byte what
 //! GoFD's does, and of our own.
 
+mod gateway;
+
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use edge_mirror_base::tasks::Tasks;
-use edge_mirror_gofd::{GofdConfig, GofdCredentials, Handshake, PieceHasher};
+use edge_mirror_gofd::{GofdCredentials, Handshake, PieceHasher};
 use edge_mirror_http::listen::Listener;
-use edge_mirror_main_server::GofdOptions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
@@ -20,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{PATIENCE, TestMaster, TestNode, client, until};
+use crate::support::{PATIENCE, TestNode, certificates::Authority, client, until};
 
 /// `gofd`, as GoFD's documentation has it.
 const PASSWORD: &str = "yrsK+2iiwPqecImH7obTUm1vhnvvQzFmYYiOz5oqaoc=";
@@ -134,8 +135,34 @@ struct TestAgent {
     data: u16,
 }
 
+/// A certificate for all addresses of a test, in files, and who signed it.
+struct TestCertificate {
+    authority: Authority,
+    cert: PathBuf,
+    key: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl TestCertificate {
+    fn new(addresses: &[&str]) -> Self {
+        let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+        let (cert, key) = authority.pair(addresses).write(folder.path());
+        Self { authority, cert, key, _folder: folder }
+    }
+}
+
 impl TestAgent {
     async fn start(ip: &str, ports: Option<(u16, u16)>) -> Self {
+        Self::with(ip, ports, json!({})).await
+    }
+
+    /// An agent of a GoFD with `net.tls`.
+    async fn over_tls(ip: &str, ports: Option<(u16, u16)>, files: &TestCertificate) -> Self {
+        let tls = json!({"cert": files.cert, "key": files.key});
+        Self::with(ip, ports, json!({"tls": tls, "gofd": {"tls": true}})).await
+    }
+
+    async fn with(ip: &str, ports: Option<(u16, u16)>, more: Value) -> Self {
         let free = async || TcpListener::bind((ip, 0)).await.unwrap().local_addr().unwrap().port();
         let (mgnt, data) = match ports {
             Some(ports) => ports,
@@ -147,7 +174,7 @@ impl TestAgent {
         });
         // Nobody is there.
         let config = json!({"gofd": gofd, "nodeId": format!("agent-{ip}")});
-        let node = TestNode::of("127.0.0.1:9").with(config).start().await;
+        let node = TestNode::of("127.0.0.1:9").with(config).with(more).start().await;
         let this = Self { node, ip: ip.to_owned(), mgnt, data };
         until("the agent listens", async || {
             let ports = [this.mgnt, this.data];
@@ -328,42 +355,4 @@ async fn what_an_agent_must_not_take_is_refused() {
     }
     // It goes on.
     agent.create(&server, "1", &[("/srv/", "a", 3)], b"abc").await;
-}
-
-/// Both sides are ours, so it is GoFD's protocol that they meet by.
-#[tokio::test(flavor = "multi_thread")]
-async fn our_server_and_our_agents_pass_a_file_along_a_chain() {
-    let first = TestAgent::start("127.0.0.25", None).await;
-    let ports = (first.mgnt, first.data);
-    let second = TestAgent::start("127.0.0.26", Some(ports)).await;
-    let text = format!(
-        "net:\n  ip: 127.0.0.1\n  agentMgntPort: {}\n  agentDataPort: {}\nauth:\n  username: gofd\n  \
-         password: {PASSWORD}\n  factor: {FACTOR}\n",
-        ports.0, ports.1
-    );
-    let config = GofdConfig::parse(&text).unwrap().config;
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let silence = GofdOptions::DEFAULT_SILENCE;
-    let options = GofdOptions { listen: any, data: any, config, silence };
-    let main = TestMaster::build().gofd(options).start().await;
-    let (bytes, root) = (noise(3_000_000), main.data().join("root"));
-    std::fs::create_dir_all(&root).unwrap();
-    std::fs::write(root.join("a.bin"), &bytes).unwrap();
-    let url = format!("http://127.0.0.1:{}/api/v1/server/tasks", main.gofd_ports().0);
-    let task = json!({
-        "id": "1", "dispatchFiles": [root.join("a.bin")], "destIPs": ["127.0.0.25", "127.0.0.26"],
-    });
-    let as_client = |request: reqwest::RequestBuilder| request.basic_auth("gofd", Some("gofd"));
-    let posted = as_client(client().post(&url)).json(&task).send().await.unwrap();
-    assert_eq!(posted.status(), StatusCode::ACCEPTED);
-    let shown = until("the task is completed", async || {
-        let shown = as_client(client().get(format!("{url}/1"))).send().await.unwrap();
-        let shown: Value = shown.json().await.unwrap();
-        (shown["status"] == "COMPLETED").then_some(shown)
-    })
-    .await;
-    for (agent, ip) in [(&first, "127.0.0.25"), (&second, "127.0.0.26")] {
-        assert_eq!(shown["dispatchInfos"][ip]["percentComplete"], 100);
-        assert_eq!(std::fs::read(agent.down("a.bin")).unwrap(), bytes, "{ip}");
-    }
 }
