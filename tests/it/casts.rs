@@ -251,6 +251,11 @@ async fn a_program_follows_over_a_websocket_and_says_there_what_it_has_read() {
     wrong.send(0x81, b"{\"read\": 99}").await;
     let (code, reason) = wrong.closed().await;
     assert_eq!((code, &*reason), (1008, "there is no cast with number 99"));
+    let metrics = node.get("/metrics").await.text().await.unwrap();
+    for (reason, count) in [("kind", 1), ("message", 1), ("size", 0)] {
+        let line = format!("edge_mirror_cast_socket_refusals_total{{reason=\"{reason}\"}} {count}");
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
     drop(node.stop().await);
     assert_eq!(program.closed().await.0, 1001);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge_mirror_base::metrics::{Counter, CounterFamily, labels};
-use edge_mirror_http::limits::Limit;
+use edge_mirror_http::{limits::Limit, wire::websocket::SocketRefusal};
 use edge_mirror_store::verify::VerifyError;
 
 /// Figures that can be read elsewhere are not counted again.
@@ -23,6 +23,8 @@ pub(crate) struct MasterCounters {
     pub(crate) evicted_copies: Counter,
     pub(crate) casts: CounterFamily<SentCastKind>,
     pub(crate) dropped_casts: CounterFamily<DroppedCastReader>,
+    /// Shared with the connections of CastRay's clients.
+    pub(crate) castray_sockets: Arc<CounterFamily<SocketRefusal>>,
     /// Shared with code that has no `Server`.
     pub limits: Arc<CounterFamily<Limit>>,
 }
@@ -54,8 +56,9 @@ labels! {
 }
 
 labels! {
-    /// The reader that a live cast was not given to, as it was too slow.
-    DroppedCastReader { Subscriber => "subscriber", Node => "node" }
+    /// The reader that a live cast, or an event of CastRay's, was not given to, as it was too
+    /// slow.
+    DroppedCastReader { Subscriber => "subscriber", Node => "node", CastRay => "castray" }
 }
 
 labels! {

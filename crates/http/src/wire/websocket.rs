@@ -7,7 +7,7 @@
 
 mod frame;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     extract::Request,
@@ -16,6 +16,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
+use edge_mirror_base::metrics::{CounterFamily, labels};
 use sha1::{Digest, Sha1};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -54,6 +55,38 @@ pub struct CloseReason {
     pub text: String,
 }
 
+labels! {
+    /// The reason that a connection, or what came on it, was refused.
+    SocketRefusal {
+        /// As many are open as may be.
+        Connections => "connections",
+        /// It does not begin as one.
+        Handshake => "handshake",
+        /// Frames against the rules.
+        Frame => "frame",
+        /// A kind of message that is not understood.
+        Kind => "kind",
+        /// A text that is no UTF-8.
+        Encoding => "encoding",
+        /// A message that makes no sense.
+        Message => "message",
+        /// A message that is too large.
+        Size => "size",
+        /// Nothing came for long, no answer to a ping either.
+        Silence => "silence",
+        /// It did not take what was sent.
+        Slowness => "slow",
+    }
+}
+
+/// Codes of RFC 6455, 7.4.1.
+const GOING_AWAY: u16 = 1001;
+const PROTOCOL_ERROR: u16 = 1002;
+const UNSUPPORTED_DATA: u16 = 1003;
+const INVALID_PAYLOAD: u16 = 1007;
+const POLICY_VIOLATION: u16 = 1008;
+const MESSAGE_TOO_BIG: u16 = 1009;
+
 impl CloseReason {
     fn new(code: u16, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
@@ -61,25 +94,25 @@ impl CloseReason {
 
     /// The server stops, or wants the client to connect again.
     pub fn going_away(text: &str) -> Self {
-        Self::new(1001, text)
+        Self::new(GOING_AWAY, text)
     }
 
     fn protocol(text: &str) -> Self {
-        Self::new(1002, text)
+        Self::new(PROTOCOL_ERROR, text)
     }
 
     /// A kind of message that is not understood here.
     pub fn unsupported(text: &str) -> Self {
-        Self::new(1003, text)
+        Self::new(UNSUPPORTED_DATA, text)
     }
 
     /// A message that makes no sense.
     pub fn policy(text: &str) -> Self {
-        Self::new(1008, text)
+        Self::new(POLICY_VIOLATION, text)
     }
 
     fn too_large(most: usize) -> Self {
-        Self::new(1009, format!("a message has at most {most} bytes"))
+        Self::new(MESSAGE_TOO_BIG, format!("a message has at most {most} bytes"))
     }
 }
 
@@ -88,7 +121,30 @@ impl CloseReason {
 pub enum SocketEnd {
     /// There is nobody to tell anything.
     Gone,
+    /// Nothing came from the client for too long.
+    Silent,
+    /// The client did not take what was sent in time.
+    Slow,
     Close(CloseReason),
+}
+
+impl SocketEnd {
+    /// None if the client did nothing wrong.
+    pub fn refusal(&self) -> Option<SocketRefusal> {
+        match self {
+            Self::Gone => None,
+            Self::Silent => Some(SocketRefusal::Silence),
+            Self::Slow => Some(SocketRefusal::Slowness),
+            Self::Close(reason) => match reason.code {
+                PROTOCOL_ERROR => Some(SocketRefusal::Frame),
+                UNSUPPORTED_DATA => Some(SocketRefusal::Kind),
+                INVALID_PAYLOAD => Some(SocketRefusal::Encoding),
+                POLICY_VIOLATION => Some(SocketRefusal::Message),
+                MESSAGE_TOO_BIG => Some(SocketRefusal::Size),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl From<CloseReason> for SocketEnd {
@@ -121,7 +177,11 @@ pub struct WebSocket<S = UpgradedStream> {
 
 /// Answers with 101 and has `serve` talk to the client from then on, until what it returns
 /// is told to the client. The token tells of a shutdown.
-pub fn accept_websocket<F, W>(request: Request, serve: F) -> Response
+pub fn accept_websocket<F, W>(
+    request: Request,
+    refusals: Arc<CounterFamily<SocketRefusal>>,
+    serve: F,
+) -> Response
 where
     F: FnOnce(WebSocket, CancellationToken) -> W + Send + 'static,
     W: Future<Output = (WebSocket, SocketEnd)> + Send + 'static,
@@ -136,15 +196,20 @@ where
         let mut answer = detail(StatusCode::UPGRADE_REQUIRED, text);
         answer.headers_mut().insert(VERSION, HeaderValue::from_static("13"));
         answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        refusals.inc(SocketRefusal::Handshake);
         return answer;
     }
     let key = field(KEY).unwrap_or_default().to_owned();
     if is_upgrade && STANDARD.decode(&key).map_or(0, |bytes| bytes.len()) != 16 {
+        refusals.inc(SocketRefusal::Handshake);
         let text = "Sec-WebSocket-Key 无效 / Sec-WebSocket-Key is no base64 of 16 bytes";
         return detail(StatusCode::BAD_REQUEST, text);
     }
     let mut answer = switch_protocols(request, "websocket", |stream, shutdown| async move {
         let (socket, end) = serve(WebSocket::new(stream), shutdown).await;
+        if let Some(refusal) = end.refusal() {
+            refusals.inc(refusal);
+        }
         socket.end(end).await;
     });
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -208,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn ping(&mut self) -> Result<(), SocketEnd> {
         let now = Instant::now();
         if now.duration_since(self.heard_at) >= DEAD_AFTER {
-            return Err(SocketEnd::Gone);
+            return Err(SocketEnd::Silent);
         }
         put_frame(&mut self.out, Opcode::Ping, b"");
         self.ping_at = now + PING_EVERY;
@@ -249,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Opcode::Binary => Ok(Some(ClientMessage::Binary)),
             _ => match String::from_utf8(payload) {
                 Ok(text) => Ok(Some(ClientMessage::Text(text))),
-                Err(_) => Err(CloseReason::new(1007, "a text is UTF-8").into()),
+                Err(_) => Err(CloseReason::new(INVALID_PAYLOAD, "a text is UTF-8").into()),
             },
         }
     }
@@ -266,7 +331,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         };
         match timeout(WRITE_TIMEOUT, writing).await {
             Ok(Ok(())) => self.is_flushed = true,
-            Ok(Err(_)) | Err(_) => return Err(SocketEnd::Gone),
+            Ok(Err(_)) => return Err(SocketEnd::Gone),
+            Err(_) => return Err(SocketEnd::Slow),
         }
         Ok(())
     }

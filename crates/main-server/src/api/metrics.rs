@@ -220,9 +220,15 @@ fn casts(page: &mut Exposition, server: &Server) {
     );
     page.tally(
         "edge_mirror_master_casts_dropped_total",
-        "Casts that a reader was too slow for: of subscribers, and live ones of nodes.",
+        "Casts that a reader was too slow for: of subscribers, live ones of nodes, and events of CastRay's clients.",
         "reader",
         &counts.dropped_casts,
+    );
+    page.tally(
+        "edge_mirror_master_castray_socket_refusals_total",
+        "WebSockets of CastRay's clients, and messages on them, that were refused or given up, by reason.",
+        "reason",
+        &counts.castray_sockets,
     );
     page.gauge(
         "edge_mirror_master_casts_kept",

@@ -9,7 +9,7 @@ use axum::{
 };
 use edge_mirror_http::wire::{
     self,
-    websocket::{CloseReason, SocketEnd, WebSocket, accept_websocket},
+    websocket::{CloseReason, SocketEnd, SocketRefusal, WebSocket, accept_websocket},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -18,16 +18,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{CastRayGateway, Gateway};
+use crate::counts::DroppedCastReader;
 
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) async fn connect(State(gateway): Gateway, request: Request) -> Response {
+    let refusals = gateway.server.counts.castray_sockets.clone();
     let Ok(permit) = gateway.sockets.clone().try_acquire_owned() else {
+        refusals.inc(SocketRefusal::Connections);
         let text = "连接过多，请稍后再试（--castray-sockets） / too many sockets are open already, try again later (--castray-sockets)";
         return wire::detail(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let events = gateway.events.subscribe();
-    accept_websocket(request, async move |mut socket, shutdown: CancellationToken| {
+    accept_websocket(request, refusals, async move |mut socket, shutdown: CancellationToken| {
         let serving = serve(&mut socket, &gateway, events);
         let end = tokio::select! {
             end = serving => end,
@@ -58,7 +61,11 @@ async fn serve(
             event = events.recv() => match event {
                 Ok(event) => event,
                 // The next status says how things are.
-                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Lagged(count)) => {
+                    let dropped = &gateway.server.counts.dropped_casts;
+                    dropped.counter(DroppedCastReader::CastRay).add(count);
+                    continue;
+                }
                 Err(RecvError::Closed) => return SocketEnd::Gone,
             },
         };

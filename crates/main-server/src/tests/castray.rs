@@ -424,6 +424,9 @@ async fn there_is_no_other_cluster_and_a_page() {
     );
     assert!(page("/static/js/castray.js").await.contains("WebSocket"));
     assert_eq!(gateway.get("/ws").await.0, 503, "as many as may be are open");
+    let metrics = gateway.t.get("/metrics").await.text().await.unwrap();
+    let line = "edge_mirror_master_castray_socket_refusals_total{reason=\"connections\"} 1";
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

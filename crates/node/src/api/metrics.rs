@@ -49,6 +49,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         presence(&mut page, &state.board);
         main_servers(&mut page, &state);
         storage(&mut page, &state.board, &state.settings);
+        casts(&mut page, &state.board);
         gofd(&mut page, &state.board);
         settings(&mut page, &state.settings);
         state.board.connections.encode(&mut page);
@@ -219,6 +220,15 @@ fn storage(page: &mut Exposition, board: &StatusBoard, settings: &Settings) {
         "Packages taken off the disk, by reason.",
         "reason",
         &board.counts.evictions,
+    );
+}
+
+fn casts(page: &mut Exposition, board: &StatusBoard) {
+    page.tally(
+        "edge_mirror_cast_socket_refusals_total",
+        "WebSockets of programs that follow casts, and messages on them, that were refused or given up, by reason.",
+        "reason",
+        &board.counts.socket_refusals,
     );
 }
 

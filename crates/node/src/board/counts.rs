@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use edge_mirror_base::metrics::{Counter, CounterFamily, Histogram, histogram::PULLS, labels};
 use edge_mirror_gofd::DataPortEvent;
-use edge_mirror_http::limits::Limit;
+use edge_mirror_http::{limits::Limit, wire::websocket::SocketRefusal};
 use edge_mirror_protocol::Cause;
 use edge_mirror_store::verify::VerifyError;
 
@@ -25,6 +25,8 @@ pub struct NodeCounters {
     pub(crate) relay_refusals: CounterFamily<RelayRefusal>,
     pub(crate) evictions: CounterFamily<RemovalCause>,
     pub bad_packages: CounterFamily<CheckOccasion>,
+    /// Shared with the connections of programs that follow casts.
+    pub(crate) socket_refusals: Arc<CounterFamily<SocketRefusal>>,
     /// Shared with code that has no `StatusBoard`.
     pub limits: Arc<CounterFamily<Limit>>,
 }
@@ -43,6 +45,7 @@ impl Default for NodeCounters {
             relay_refusals: CounterFamily::default(),
             evictions: CounterFamily::default(),
             bad_packages: CounterFamily::default(),
+            socket_refusals: Arc::default(),
             limits: Arc::default(),
         }
     }

@@ -6,7 +6,7 @@ use super::{frame::tests::masked, *};
 struct EchoTest {
     client: DuplexStream,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<()>,
+    serving: tokio::task::JoinHandle<SocketEnd>,
 }
 
 impl EchoTest {
@@ -30,7 +30,8 @@ impl EchoTest {
                     break end;
                 }
             };
-            socket.end(end).await;
+            socket.end(end.clone()).await;
+            end
         });
         Self { client, stop, serving }
     }
@@ -48,14 +49,14 @@ impl EchoTest {
         (first, payload)
     }
 
-    /// The code and the reason with which the server closes.
-    async fn closed(mut self) -> (u16, String) {
+    /// The code with which the server closes, its reason, and what is counted.
+    async fn closed(mut self) -> (u16, String, Option<SocketRefusal>) {
         let (first, payload) = self.read().await;
         assert_eq!(first, 0x88);
         let text = String::from_utf8(payload[2..].to_vec()).unwrap();
         drop(self.client);
-        self.serving.await.unwrap();
-        (u16::from_be_bytes([payload[0], payload[1]]), text)
+        let end = self.serving.await.unwrap();
+        (u16::from_be_bytes([payload[0], payload[1]]), text, end.refusal())
     }
 }
 
@@ -73,23 +74,27 @@ async fn texts_come_whole_in_frames_and_pings_between_them_are_answered() {
     assert_eq!(test.read().await, (0x8a, b"there?".to_vec()));
     assert_eq!(test.read().await, (0x81, "会 10:30".as_bytes().to_vec()));
     test.write(0x88, &1000_u16.to_be_bytes()).await;
-    assert_eq!(test.closed().await.0, 1000);
+    let (code, _, refusal) = test.closed().await;
+    assert_eq!((code, refusal), (1000, None));
 }
 
 #[tokio::test]
 async fn who_breaks_the_rules_is_told_which() {
-    for (frames, code) in [
-        (masked(0x82, b"x"), 1003),
-        (masked(0x81, &[0xff]), 1007),
-        (masked(0x80, b"x"), 1002),
-        ([masked(0x01, b"x"), masked(0x81, b"y")].concat(), 1002),
-        (vec![0x81, 0x01, b'x'], 1002),
-        (masked(0x81, &[b'x'; MAX_MESSAGE + 1])[..8].to_vec(), 1009),
-        ([masked(0x01, &[b'x'; MAX_MESSAGE]), masked(0x80, b"y")].concat(), 1009),
+    use SocketRefusal::{Encoding, Frame, Kind, Size};
+
+    for (frames, code, refusal) in [
+        (masked(0x82, b"x"), 1003, Kind),
+        (masked(0x81, &[0xff]), 1007, Encoding),
+        (masked(0x80, b"x"), 1002, Frame),
+        ([masked(0x01, b"x"), masked(0x81, b"y")].concat(), 1002, Frame),
+        (vec![0x81, 0x01, b'x'], 1002, Frame),
+        (masked(0x81, &[b'x'; MAX_MESSAGE + 1])[..8].to_vec(), 1009, Size),
+        ([masked(0x01, &[b'x'; MAX_MESSAGE]), masked(0x80, b"y")].concat(), 1009, Size),
     ] {
         let mut test = EchoTest::start();
         test.client.write_all(&frames).await.unwrap();
-        assert_eq!(test.closed().await.0, code);
+        let (closed, _, counted) = test.closed().await;
+        assert_eq!((closed, counted), (code, Some(refusal)));
     }
 }
 
@@ -97,7 +102,7 @@ async fn who_breaks_the_rules_is_told_which() {
 async fn a_shutdown_is_told() {
     let test = EchoTest::start();
     test.stop.cancel();
-    assert_eq!(test.closed().await, (1001, "stop".to_owned()));
+    assert_eq!(test.closed().await, (1001, "stop".to_owned(), None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,6 +117,7 @@ async fn a_silent_client_is_asked_whether_it_is_there_and_left_if_it_is_not() {
     assert!(test.client.read_u8().await.is_err(), "the stream ended");
     let waited = begun.elapsed();
     assert!(PING_EVERY + DEAD_AFTER <= waited && waited < PING_EVERY + 2 * DEAD_AFTER);
+    assert_eq!(test.serving.await.unwrap().refusal(), Some(SocketRefusal::Silence));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,5 +133,5 @@ async fn a_client_that_never_reads_costs_one_frame_and_is_left() {
         }
     };
     timeout(2 * WRITE_TIMEOUT, sending).await.expect("it is left");
-    test.serving.await.unwrap();
+    assert_eq!(test.serving.await.unwrap().refusal(), Some(SocketRefusal::Slowness));
 }

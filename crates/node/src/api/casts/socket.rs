@@ -9,7 +9,9 @@ use axum::{
 };
 use edge_mirror_http::wire::{
     ApiQuery,
-    websocket::{ClientMessage, CloseReason, SocketEnd, WebSocket, accept_websocket},
+    websocket::{
+        ClientMessage, CloseReason, SocketEnd, SocketRefusal, WebSocket, accept_websocket,
+    },
 };
 use edge_mirror_protocol::casts::DeliveredCast;
 use serde::{Deserialize, Serialize};
@@ -44,9 +46,13 @@ pub(in crate::api) async fn follow(
     ApiQuery(place): ApiQuery<ConsumerPlace>,
     request: Request,
 ) -> Response {
-    let Some(follower) = follower(&app, place) else { return too_many() };
+    let refusals = app.board.counts.socket_refusals.clone();
+    let Some(follower) = follower(&app, place) else {
+        refusals.inc(SocketRefusal::Connections);
+        return too_many();
+    };
     let (history, closing) = (app.casts, app.closing);
-    accept_websocket(request, async move |mut socket, shutdown: CancellationToken| {
+    accept_websocket(request, refusals, async move |mut socket, shutdown: CancellationToken| {
         let stopped = async {
             tokio::select! {
                 () = closing.cancelled() => {}
