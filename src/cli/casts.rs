@@ -34,6 +34,10 @@ pub struct CastArgs {
     /// The most programs that follow casts at this main server at a time.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = units::cast_batch)]
     pub casts_subscribers: u64,
+    /// How many casts such a program may be behind; it loses the oldest ones, and is
+    /// told how many.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = units::cast_batch)]
+    pub casts_queue: u64,
     /// The most groups of nodes.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = units::cast_batch)]
     pub casts_groups: u64,
@@ -57,6 +61,7 @@ impl CastArgs {
             max_batch: self.casts_batch,
             live_for: Duration::from_secs(self.casts_live_seconds),
             max_subscribers: self.casts_subscribers,
+            max_behind: self.casts_queue,
             max_groups: self.casts_groups,
             max_virtual_nodes: self.virtual_nodes,
             from_nodes: !self.no_casts_from_nodes,

@@ -136,6 +136,20 @@ pub(super) fn live_seconds(text: &str) -> Result<u64, String> {
         .ok_or_else(|| told("请填写 1 到 300 的整数", "a whole number from 1 to 300 is needed"))
 }
 
+/// All are listed to whoever asks.
+pub(super) fn file_count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| {
+        told("请填写 1 到 100000 的整数", "a whole number from 1 to 100000 is needed")
+    })
+}
+
+pub(super) fn socket_seconds(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (1..=3600).contains(seconds))
+        .ok_or_else(|| told("请填写 1 到 3600 的整数", "a whole number from 1 to 3600 is needed"))
+}
+
 /// Each is looked at with every cast.
 pub(super) fn virtual_nodes(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|count| *count <= 100_000).ok_or_else(|| {

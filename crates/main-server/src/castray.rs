@@ -43,7 +43,7 @@ use axum::{
 use edge_mirror_base::tasks;
 use edge_mirror_http::{
     access::{self, AuthMethod, Operator},
-    wire::{self, body::drain_and_answer},
+    wire::{self, body::drain_and_answer, websocket::SocketLimits},
 };
 use edge_mirror_settings::Subnet;
 use serde_json::{Value, json};
@@ -51,17 +51,15 @@ use tokio::sync::{Semaphore, broadcast};
 
 use crate::server::Server;
 use figures::FigureBook;
-use folder::FileFolder;
+use folder::{FileFolder, FolderLimits};
 use history::MessageHistory;
 pub(crate) use listener::CastRayListener;
 use status::StatusCache;
 
-/// Events that a socket may be behind; the oldest make room.
-const MAX_EVENTS: usize = 256;
+/// Events that are kept for sockets that are behind, whatever the options say.
+const MAX_EVENTS: usize = 10_000;
 /// Files that are made, read or digested at a time: each keeps a disk busy.
 const MAX_WORKING: usize = 2;
-/// Uploads at a time.
-const MAX_UPLOADING: usize = 8;
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Options of the listener.
@@ -72,10 +70,19 @@ pub struct CastRayOptions {
     pub allow_from: Vec<Subnet>,
     /// Bytes of all files.
     pub max_bytes: u64,
+    /// Files.
+    pub max_files: u64,
+    /// Bytes of one.
+    pub max_file_bytes: u64,
+    /// Uploads at a time.
+    pub max_uploads: u64,
     /// Messages that are shown.
     pub max_messages: u64,
     /// WebSockets at a time.
     pub max_sockets: u64,
+    /// Events that one may be behind; the oldest make room.
+    pub max_behind: u64,
+    pub socket: SocketLimits,
 }
 
 impl Default for CastRayOptions {
@@ -84,8 +91,13 @@ impl Default for CastRayOptions {
             port: 0,
             allow_from: Vec::new(),
             max_bytes: 2_000_000_000,
+            max_files: 10_000,
+            max_file_bytes: 1 << 30,
+            max_uploads: 8,
             max_messages: 10_000,
             max_sockets: 100,
+            max_behind: 256,
+            socket: SocketLimits::default(),
         }
     }
 }
@@ -100,6 +112,7 @@ struct CastRayGateway {
     uploading: Semaphore,
     events: broadcast::Sender<Arc<str>>,
     sockets: Arc<Semaphore>,
+    socket_limits: SocketLimits,
     status: Mutex<StatusCache>,
 }
 
@@ -109,7 +122,13 @@ impl CastRayGateway {
     /// Opens the folder of files, which is created if it is not there. Blocks.
     fn open(server: Arc<Server>, options: &CastRayOptions) -> io::Result<Self> {
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let folder = FileFolder::open(server.data().join("castray"), options.max_bytes)?;
+        let permits = |count: u64| size(count).min(Semaphore::MAX_PERMITS);
+        let limits = FolderLimits {
+            max_bytes: options.max_bytes,
+            max_files: size(options.max_files),
+            max_file_bytes: options.max_file_bytes,
+        };
+        let folder = FileFolder::open(server.data().join("castray"), limits)?;
         Ok(Self {
             server,
             allow_from: options.allow_from.clone(),
@@ -117,11 +136,10 @@ impl CastRayGateway {
             history: Mutex::new(MessageHistory::new(size(options.max_messages))),
             folder: Arc::new(folder),
             working: Arc::new(Semaphore::new(MAX_WORKING)),
-            uploading: Semaphore::new(MAX_UPLOADING),
-            events: broadcast::Sender::new(MAX_EVENTS),
-            sockets: Arc::new(Semaphore::new(
-                size(options.max_sockets).min(Semaphore::MAX_PERMITS),
-            )),
+            uploading: Semaphore::new(permits(options.max_uploads)),
+            events: broadcast::Sender::new(size(options.max_behind).clamp(1, MAX_EVENTS)),
+            sockets: Arc::new(Semaphore::new(permits(options.max_sockets))),
+            socket_limits: options.socket,
             status: Mutex::default(),
         })
     }

@@ -226,7 +226,7 @@ impl Server {
         let ServerOptions { data, announce_timeout, live, relay_key, is_shared, .. } = options;
         let ServerOptions { records, casts, cast_records, node_casts, .. } = options;
         let (clock, counts) = (SteadyClock::start(), MasterCounters::default());
-        let subscribers = CastSubscribers::default();
+        let subscribers = CastSubscribers::new(casts.limits.max_behind);
         let mut registry = NodeRegistry::default();
         registry.set_rules(state.routing.clone());
         registry.apply_known_nodes(state.nodes.clone(), &mut NodeClaims::default(), clock.now());

@@ -13,6 +13,12 @@ pub struct CastConfig {
     pub max_age_days: u64,
     /// Programs that follow casts at a time.
     pub max_consumers: u64,
+    /// Seconds of silence after which a program on a WebSocket is asked whether it is there.
+    pub ping_interval: u64,
+    /// Seconds of silence after which it is left.
+    pub idle_timeout: u64,
+    /// Bytes of a message from it.
+    pub max_frame: u64,
     /// Programs here may send casts, too.
     pub allow_send: bool,
     /// The topic of the casts that the panel shows; none where it is empty.

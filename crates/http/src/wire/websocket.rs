@@ -28,16 +28,8 @@ use self::frame::{ClientFrame, Opcode, put_frame, take_frame};
 use super::detail;
 use crate::listen::{UpgradedStream, switch_protocols};
 
-/// A client that was silent for this long is asked whether it is there.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// One from which nothing came for this long, no answer either, is gone.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
-/// One that does not take a frame within this time is too slow.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for the client's leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of a message from a client, at most.
-const MAX_MESSAGE: usize = 4096;
 /// Bytes of a reason's text, at most: a control frame has 125.
 const MAX_REASON: usize = 123;
 /// Bytes that are read at once.
@@ -47,6 +39,32 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+
+/// Bounds of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketLimits {
+    /// A client that was silent for this long is asked whether it is there; at least once
+    /// within `idle_timeout`.
+    pub ping_every: Duration,
+    /// One from which nothing came for this long, no answer either, is gone, and one that does
+    /// not take a frame within this time is too slow.
+    pub idle_timeout: Duration,
+    /// Bytes of a message from a client, at most.
+    pub max_message: usize,
+}
+
+impl Default for SocketLimits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { ping_every: seconds(20), idle_timeout: seconds(60), max_message: 4096 }
+    }
+}
+
+impl SocketLimits {
+    fn ping_every(&self) -> Duration {
+        self.ping_every.min(self.idle_timeout / 2)
+    }
+}
 
 /// The reason for which a connection is closed, as the other side is told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +183,7 @@ pub enum ClientMessage {
 /// nothing, but that after a `send` that was dropped the frame is still sent.
 pub struct WebSocket<S = UpgradedStream> {
     stream: S,
+    limits: SocketLimits,
     read: BytesMut,
     out: BytesMut,
     /// Over TLS, what was written may still wait in the stream.
@@ -179,6 +198,7 @@ pub struct WebSocket<S = UpgradedStream> {
 /// is told to the client. The token tells of a shutdown.
 pub fn accept_websocket<F, W>(
     request: Request,
+    limits: SocketLimits,
     refusals: Arc<CounterFamily<SocketRefusal>>,
     serve: F,
 ) -> Response
@@ -206,7 +226,7 @@ where
         return detail(StatusCode::BAD_REQUEST, text);
     }
     let mut answer = switch_protocols(request, "websocket", |stream, shutdown| async move {
-        let (socket, end) = serve(WebSocket::new(stream), shutdown).await;
+        let (socket, end) = serve(WebSocket::new(stream, limits), shutdown).await;
         if let Some(refusal) = end.refusal() {
             refusals.inc(refusal);
         }
@@ -226,16 +246,17 @@ fn accept_key(key: &[u8]) -> String {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    fn new(stream: S) -> Self {
+    fn new(stream: S, limits: SocketLimits) -> Self {
         let now = Instant::now();
         Self {
             stream,
+            limits,
             read: BytesMut::new(),
             out: BytesMut::new(),
             is_flushed: true,
             partial: None,
             heard_at: now,
-            ping_at: now + PING_EVERY,
+            ping_at: now + limits.ping_every(),
         }
     }
 
@@ -243,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub async fn receive(&mut self) -> Result<ClientMessage, SocketEnd> {
         loop {
             self.flush().await?;
-            if let Some(frame) = take_frame(&mut self.read, MAX_MESSAGE)? {
+            if let Some(frame) = take_frame(&mut self.read, self.limits.max_message)? {
                 if let Some(message) = self.take_message(frame)? {
                     return Ok(message);
                 }
@@ -272,11 +293,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     fn ping(&mut self) -> Result<(), SocketEnd> {
         let now = Instant::now();
-        if now.duration_since(self.heard_at) >= DEAD_AFTER {
+        if now.duration_since(self.heard_at) >= self.limits.idle_timeout {
             return Err(SocketEnd::Silent);
         }
         put_frame(&mut self.out, Opcode::Ping, b"");
-        self.ping_at = now + PING_EVERY;
+        self.ping_at = now + self.limits.ping_every();
         Ok(())
     }
 
@@ -303,8 +324,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 return Err(CloseReason::protocol("a frame without its message").into());
             }
         };
-        if payload.len() > MAX_MESSAGE {
-            return Err(CloseReason::too_large(MAX_MESSAGE).into());
+        let most = self.limits.max_message;
+        if payload.len() > most {
+            return Err(CloseReason::too_large(most).into());
         }
         if !is_last {
             self.partial = Some((opcode, payload));
@@ -329,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             self.stream.write_all_buf(&mut self.out).await?;
             self.stream.flush().await
         };
-        match timeout(WRITE_TIMEOUT, writing).await {
+        match timeout(self.limits.idle_timeout, writing).await {
             Ok(Ok(())) => self.is_flushed = true,
             Ok(Err(_)) => return Err(SocketEnd::Gone),
             Err(_) => return Err(SocketEnd::Slow),

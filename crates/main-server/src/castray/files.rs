@@ -27,7 +27,8 @@ impl From<FolderError> for CastRayRefusal {
         match error {
             FolderError::Name(_) => Self::bad(text),
             FolderError::Unknown => Self::unknown(&text),
-            FolderError::Full(_) | FolderError::TooMany => {
+            FolderError::TooLarge(_) => Self::Text(StatusCode::PAYLOAD_TOO_LARGE, text),
+            FolderError::Full(_) | FolderError::TooMany(_) => {
                 Self::Text(StatusCode::INSUFFICIENT_STORAGE, text)
             }
             FolderError::Disk(_) => Self::unavailable(&text),

@@ -18,8 +18,6 @@ use md5::Md5;
 use sha2::{Digest, Sha256 as Sha256Hasher};
 use thiserror::Error;
 
-/// Files that may lie there.
-const MAX_FILES: usize = 10_000;
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 
@@ -35,11 +33,25 @@ pub(super) enum FolderError {
     )]
     Full(u64),
     #[error(
-        "文件已达上限 {MAX_FILES} 个，请先删除一些 / there are {MAX_FILES} files, delete some first"
+        "文件已达上限 {0} 个（--castray-file-count），请先删除一些 / there are {0} files (--castray-file-count), delete some first"
     )]
-    TooMany,
+    TooMany(usize),
+    #[error(
+        "文件过大，上限 {0} 字节（--castray-file-size） / the file is larger than {0} bytes (--castray-file-size)"
+    )]
+    TooLarge(u64),
     #[error("磁盘出错 / the disk failed: {0}")]
     Disk(#[from] io::Error),
+}
+
+/// Bounds of the files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FolderLimits {
+    /// Bytes of all.
+    pub(super) max_bytes: u64,
+    pub(super) max_files: usize,
+    /// Bytes of one.
+    pub(super) max_file_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +64,7 @@ struct FolderTotals {
 #[derive(Debug)]
 pub(super) struct FileFolder {
     path: PathBuf,
-    max_bytes: u64,
+    pub(super) limits: FolderLimits,
     usage: Mutex<FolderTotals>,
 }
 
@@ -120,10 +132,10 @@ pub(super) struct NewFile {
 
 impl FileFolder {
     /// Blocks, as all of it does.
-    pub(super) fn open(path: PathBuf, max_bytes: u64) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf, limits: FolderLimits) -> io::Result<Self> {
         atomic::create_folder(&path)?;
         atomic::sweep(&path)?;
-        let folder = Self { path, max_bytes, usage: Mutex::default() };
+        let folder = Self { path, limits, usage: Mutex::default() };
         let files = folder.list()?;
         let bytes = files.iter().map(|file| file.bytes).sum();
         *folder.usage() = FolderTotals { bytes, files: files.len() };
@@ -227,8 +239,9 @@ impl FileFolder {
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> Result<NewFile, FolderError> {
-        if self.usage().files >= MAX_FILES {
-            return Err(FolderError::TooMany);
+        let most = self.limits.max_files;
+        if self.usage().files >= most {
+            return Err(FolderError::TooMany(most));
         }
         let scratch = Some(Scratch::create_in(&self.path)?);
         Ok(NewFile { folder: self.clone(), scratch, digests: DigestWriter::default() })
@@ -241,17 +254,17 @@ impl FileFolder {
 }
 
 impl NewFile {
-    pub(super) fn bytes(&self) -> u64 {
-        self.digests.bytes
-    }
-
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), FolderError> {
         let Some(scratch) = &self.scratch else { return Ok(()) };
+        let FolderLimits { max_bytes, max_file_bytes, .. } = self.folder.limits;
+        if self.digests.bytes.saturating_add(piece.len() as u64) > max_file_bytes {
+            return Err(FolderError::TooLarge(max_file_bytes));
+        }
         {
             let mut usage = self.folder.usage();
             let after = usage.bytes.saturating_add(piece.len() as u64);
-            if after > self.folder.max_bytes {
-                return Err(FolderError::Full(self.folder.max_bytes));
+            if after > max_bytes {
+                return Err(FolderError::Full(max_bytes));
             }
             usage.bytes = after;
         }
@@ -308,6 +321,8 @@ impl Drop for NewFile {
 mod tests {
     use super::*;
 
+    const LIMITS: FolderLimits = FolderLimits { max_bytes: 100, max_files: 6, max_file_bytes: 70 };
+
     fn put(folder: &Arc<FileFolder>, name: &str, bytes: &[u8]) -> Result<FileDigests, FolderError> {
         let mut file = folder.begin()?;
         file.write(bytes)?;
@@ -317,7 +332,7 @@ mod tests {
     #[test]
     fn files_are_kept_replaced_removed_and_bounded_and_their_digests_are_right() {
         let temporary = tempfile::tempdir().unwrap();
-        let open = || Arc::new(FileFolder::open(temporary.path().join("f"), 100).unwrap());
+        let open = || Arc::new(FileFolder::open(temporary.path().join("f"), LIMITS).unwrap());
         let folder = open();
         let digests = put(&folder, "a.txt", b"abc").unwrap();
         assert_eq!((digests.bytes, &*digests.md5), (3, "900150983cd24fb0d6963f7d28e17f72"));
@@ -336,12 +351,15 @@ mod tests {
         assert!(matches!(folder.remove("a.txt"), Err(FolderError::Unknown)));
         put(&folder, "c.txt", b"x").unwrap();
         assert!(folder.has("c.txt") && !folder.has("a.txt"));
+        folder.remove("b.txt").unwrap();
+        assert!(matches!(put(&folder, "d.txt", &[b'x'; 71]), Err(FolderError::TooLarge(70))));
+        put(&folder, "d.txt", &[b'x'; 70]).unwrap();
     }
 
     #[test]
     fn what_is_made_here_replaces_nothing() {
         let temporary = tempfile::tempdir().unwrap();
-        let folder = Arc::new(FileFolder::open(temporary.path().join("f"), 100).unwrap());
+        let folder = Arc::new(FileFolder::open(temporary.path().join("f"), LIMITS).unwrap());
         for (name, ending) in [("a.txt", ".txt"), ("a", "")] {
             let placed = [b"1", b"2", b"3"].map(|bytes| {
                 let mut file = folder.begin().unwrap();
@@ -355,12 +373,13 @@ mod tests {
             }
         }
         assert_eq!((folder.list().unwrap().len(), folder.usage().files), (6, 6));
+        assert!(matches!(folder.begin(), Err(FolderError::TooMany(6))));
     }
 
     #[test]
     fn no_name_leads_out_of_the_folder() {
         let temporary = tempfile::tempdir().unwrap();
-        let folder = Arc::new(FileFolder::open(temporary.path().join("f"), 100).unwrap());
+        let folder = Arc::new(FileFolder::open(temporary.path().join("f"), LIMITS).unwrap());
         std::fs::write(temporary.path().join("x"), b"outside").unwrap();
         for name in [
             "../x",

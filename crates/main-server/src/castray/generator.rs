@@ -13,7 +13,7 @@ use super::{
     files::{download_url, local_time},
     folder::{FolderError, NameClash, PlacedFile},
     nodes::outcome,
-    sizes::{self, MAX_FILE},
+    sizes,
 };
 
 const PRESETS: [(&str, u64); 6] = [
@@ -45,11 +45,12 @@ pub(super) async fn presets() -> Json<Value> {
     Json(json!({"success": true, "presets": presets, "content_types": content_types()}))
 }
 
-pub(super) async fn show() -> Json<Value> {
+pub(super) async fn show(State(gateway): Gateway) -> Json<Value> {
+    let most = gateway.folder.limits.max_file_bytes;
     Json(json!({
         "success": true,
-        "max_file_size": MAX_FILE,
-        "max_file_size_formatted": sizes::format(MAX_FILE),
+        "max_file_size": most,
+        "max_file_size_formatted": sizes::format(most),
         "supported_units": ["B", "KB", "MB", "GB"],
         "content_types": content_types(),
         "examples": ["100B", "1KB", "1.5MB", "1GB"],
@@ -60,7 +61,7 @@ pub(super) async fn create(
     State(gateway): Gateway,
     body: CastRayJson,
 ) -> Result<Json<Value>, CastRayRefusal> {
-    let (bytes, kind) = (size_of(&body, "1KB")?, kind_of(&body, "text")?);
+    let (bytes, kind) = (gateway.size_of(&body, "1KB")?, kind_of(&body, "text")?);
     let has_head = body.flag("include_metadata", true);
     let named = body.text("file_name", "");
     let name = match named.is_empty() {
@@ -81,7 +82,7 @@ pub(super) async fn create_preset(
         let names = PRESETS.map(|(name, _)| name).join(", ");
         return Err(CastRayRefusal::bad(format!("无效的预设名称。可用选项: {names}")));
     };
-    let kind = kind_of(&body, "text")?;
+    let (bytes, kind) = (gateway.allowed_size(bytes)?, kind_of(&body, "text")?);
     let named = body.text("file_name", "");
     let name = match named.is_empty() {
         true => generated_name(&format!("preset_{preset}"), bytes, kind),
@@ -100,7 +101,7 @@ pub(super) async fn create_and_send(
     body: CastRayJson,
 ) -> Result<Json<Value>, CastRayRefusal> {
     let (sender, recipients) = gateway.sender_and_recipients(&body)?;
-    let (bytes, kind) = (size_of(&body, "1KB")?, kind_of(&body, "text")?);
+    let (bytes, kind) = (gateway.size_of(&body, "1KB")?, kind_of(&body, "text")?);
     let name = generated_name("transfer", bytes, kind);
     let has_head = body.flag("include_metadata", true);
     let (name, info) = gateway.make_sample(SampleFile { name, bytes, kind, has_head }).await?;
@@ -140,7 +141,7 @@ pub(super) async fn create_and_send(
 /// Its errors are answered with 200, as its clients expect.
 pub(super) async fn create_demo(State(gateway): Gateway, body: CastRayJson) -> Json<Value> {
     let failed = |text: &str| outcome(false, &format!("创建演示文件失败: {text}"));
-    let bytes = match size_of(&body, "1MB") {
+    let bytes = match gateway.size_of(&body, "1MB") {
         Ok(bytes) => bytes,
         Err(_) => return failed(&format!("无效的文件大小: {}", body.text("size", "1MB"))),
     };
@@ -162,6 +163,27 @@ pub(super) async fn create_demo(State(gateway): Gateway, body: CastRayJson) -> J
 }
 
 impl CastRayGateway {
+    fn size_of(&self, body: &CastRayJson, default: &str) -> Result<u64, CastRayRefusal> {
+        let text = body.text("size", default);
+        let bytes = sizes::parse(&text).ok_or_else(|| {
+            let text: String = text.chars().take(100).collect();
+            CastRayRefusal::bad(format!("无效的文件大小格式: {text}"))
+        })?;
+        self.allowed_size(bytes)
+    }
+
+    /// The same size, unless it is too large.
+    fn allowed_size(&self, bytes: u64) -> Result<u64, CastRayRefusal> {
+        let most = self.folder.limits.max_file_bytes;
+        match (1..=most).contains(&bytes) {
+            true => Ok(bytes),
+            false => {
+                let most = sizes::format(most);
+                Err(CastRayRefusal::bad(format!("文件大小超出限制。最大允许: {most}")))
+            }
+        }
+    }
+
     /// Writes a sample file, which replaces no other one.
     pub(super) async fn write_sample(&self, sample: SampleFile) -> Result<PlacedFile, FolderError> {
         let folder = Arc::clone(&self.folder);
@@ -205,21 +227,6 @@ impl CastRayGateway {
             info["includes_metadata"] = json!(true);
         }
         Ok((name, info))
-    }
-}
-
-fn size_of(body: &CastRayJson, default: &str) -> Result<u64, CastRayRefusal> {
-    let text = body.text("size", default);
-    let bytes = sizes::parse(&text).ok_or_else(|| {
-        let text: String = text.chars().take(100).collect();
-        CastRayRefusal::bad(format!("无效的文件大小格式: {text}"))
-    })?;
-    match (1..=MAX_FILE).contains(&bytes) {
-        true => Ok(bytes),
-        false => {
-            let most = sizes::format(MAX_FILE);
-            Err(CastRayRefusal::bad(format!("文件大小超出限制。最大允许: {most}")))
-        }
     }
 }
 

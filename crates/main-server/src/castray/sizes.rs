@@ -1,9 +1,6 @@
 //! Sizes as people write them there: numbers of B, KB, MB, GB or TB, each 1024 of the one
 //! before. Pure.
 
-/// The largest file.
-pub(super) const MAX_FILE: u64 = 1 << 30;
-
 const UNITS: [(&str, u32); 5] = [("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0)];
 
 /// None if it is no size. One with a unit may have a fraction.

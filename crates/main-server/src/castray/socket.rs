@@ -30,18 +30,23 @@ pub(super) async fn connect(State(gateway): Gateway, request: Request) -> Respon
         return wire::detail(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let events = gateway.events.subscribe();
-    accept_websocket(request, refusals, async move |mut socket, shutdown: CancellationToken| {
-        let serving = serve(&mut socket, &gateway, events);
-        let end = tokio::select! {
-            end = serving => end,
-            () = shutdown.cancelled() => CloseReason::going_away("the main server stops").into(),
-            () = gateway.server.closing.cancelled() => {
-                CloseReason::going_away("the main server stops").into()
-            }
-        };
-        drop(permit);
-        (socket, end)
-    })
+    accept_websocket(
+        request,
+        gateway.socket_limits,
+        refusals,
+        async move |mut socket, shutdown: CancellationToken| {
+            let serving = serve(&mut socket, &gateway, events);
+            let end = tokio::select! {
+                end = serving => end,
+                () = shutdown.cancelled() => CloseReason::going_away("the main server stops").into(),
+                () = gateway.server.closing.cancelled() => {
+                    CloseReason::going_away("the main server stops").into()
+                }
+            };
+            drop(permit);
+            (socket, end)
+        },
+    )
 }
 
 async fn serve(

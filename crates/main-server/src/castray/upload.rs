@@ -29,7 +29,6 @@ use super::{
     CastRayGateway, Gateway,
     body::{CastRayRefusal, flaw},
     folder::{FolderError, NameClash, NewFile, PlacedFile},
-    sizes::MAX_FILE,
 };
 
 /// A client that sends nothing for this long is gone.
@@ -46,7 +45,7 @@ pub(super) async fn receive(State(gateway): Gateway, request: Request) -> Respon
     let (parts, body) = request.into_parts();
     let Ok(_permit) = gateway.uploading.try_acquire() else {
         let refusal = CastRayRefusal::unavailable(
-            "同时上传的文件过多，请稍后再试 / too many files are being uploaded, try again in a moment",
+            "同时上传的文件过多，请稍后再试（--castray-uploads） / too many files are being uploaded, try again in a moment (--castray-uploads)",
         );
         return drain_and_answer(&parts.headers, body, refusal.into_response()).await;
     };
@@ -159,11 +158,6 @@ async fn write(
     mut file: NewFile,
     mut batch: Vec<u8>,
 ) -> Result<(NewFile, Vec<u8>), CastRayRefusal> {
-    if file.bytes() + batch.len() as u64 > MAX_FILE {
-        let text =
-            format!("文件过大，上限 {MAX_FILE} 字节 / the file is larger than {MAX_FILE} bytes");
-        return Err(CastRayRefusal::Text(StatusCode::PAYLOAD_TOO_LARGE, text));
-    }
     let written = tasks::blocking(move || {
         file.write(&batch)?;
         batch.clear();

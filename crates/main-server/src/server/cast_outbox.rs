@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn nobody_has_what_came_after_a_sequence_was_set_back_however_far_it_is_again() {
-        let outbox = CastOutbox::new(CastSubscribers::default());
+        let outbox = CastOutbox::new(CastSubscribers::new(10));
         outbox.begin(Some(CastStreams::new("a".into(), HashMap::new())), 100);
         outbox.cursors().note_received("n", 100);
         // Set back to 50; others have saved more since then.

@@ -9,9 +9,9 @@ use tokio::sync::broadcast;
 
 use crate::{counts::SentCastKind, state::casts::DeliverableCast};
 
-/// Casts that a subscriber may be behind: 4 MiB of the largest ones, of all subscribers
-/// together.
-const MAX_BEHIND: usize = 1024;
+/// Casts that are kept for subscribers that are behind, whatever the options say: 40 MiB of
+/// the largest ones, of all subscribers together.
+const MAX_BEHIND: usize = 10_000;
 
 /// A cast on its way to subscribers.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub(crate) struct StreamedCast {
 #[derive(Clone, Debug)]
 pub(crate) struct CastSubscribers(broadcast::Sender<Arc<StreamedCast>>);
 
-impl Default for CastSubscribers {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(MAX_BEHIND))
-    }
-}
-
 impl CastSubscribers {
+    /// Each may be so many casts behind.
+    pub(crate) fn new(most: u64) -> Self {
+        let most = usize::try_from(most).unwrap_or(MAX_BEHIND);
+        Self(broadcast::Sender::new(most.clamp(1, MAX_BEHIND)))
+    }
+
     /// Follows what comes from now on. None if so many follow already.
     pub(crate) fn subscribe(&self, most: u64) -> Option<broadcast::Receiver<Arc<StreamedCast>>> {
         let receiver = self.0.subscribe();

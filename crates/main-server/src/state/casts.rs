@@ -51,6 +51,8 @@ pub struct CastLimits {
     pub live_for: Duration,
     /// Programs that follow casts at the main server at a time.
     pub max_subscribers: u64,
+    /// Casts that one may be behind.
+    pub max_behind: u64,
     /// Groups of nodes.
     pub max_groups: u64,
     /// Virtual nodes.
@@ -71,6 +73,7 @@ impl Default for CastLimits {
             max_batch: 1000,
             live_for: Duration::from_secs(10),
             max_subscribers: 1000,
+            max_behind: 1024,
             max_groups: 500,
             max_virtual_nodes: 10_000,
             from_nodes: true,

@@ -95,7 +95,8 @@ mod tests {
         let answer = CastAnswer { stream: "s".to_owned(), after, casts, live, live_casts };
         let limits: CastConfig = serde_json::from_value(json!({
             "enabled": true, "maxCount": 100, "maxBytes": 1 << 20, "maxAgeDays": 7,
-            "maxConsumers": 10, "allowSend": false, "showOnPanel": "notice",
+            "maxConsumers": 10, "pingInterval": 20, "idleTimeout": 60, "maxFrame": 4096,
+            "allowSend": false, "showOnPanel": "notice",
         }))
         .unwrap();
         history.add(answer, limits, NOW).await.unwrap();

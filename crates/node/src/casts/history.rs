@@ -324,6 +324,9 @@ mod tests {
             max_bytes: 1 << 20,
             max_age_days: 7,
             max_consumers: 10,
+            ping_interval: 20,
+            idle_timeout: 60,
+            max_frame: 4096,
             allow_send: false,
             show_on_panel: String::new(),
         }

@@ -52,6 +52,29 @@ pub(super) const GROUP: SettingGroup = SettingGroup {
                 "How many programs may follow casts at a time. Others are refused.",
             )
             .advanced(),
+        integer("casts.pingInterval", 1, 3600, 20)
+            .titled("WebSocket 探测间隔", "WebSocket ping interval")
+            .described(
+                "程序在 WebSocket 上沉默多久后，询问它是否还在；在 casts.idleTimeout 之内至少询问一次。",
+                "How long a program on a WebSocket may be silent until it is asked whether it is there; at least once within casts.idleTimeout.",
+            )
+            .in_unit("s")
+            .advanced(),
+        integer("casts.idleTimeout", 2, 3600, 60)
+            .titled("WebSocket 空闲超时", "WebSocket idle timeout")
+            .described(
+                "程序在 WebSocket 上沉默或不读取多久后断开。",
+                "How long a program on a WebSocket may be silent, or not read, until it is disconnected.",
+            )
+            .in_unit("s")
+            .advanced(),
+        integer("casts.maxFrame", 125, 65_536, 4096)
+            .titled("WebSocket 消息大小", "Message size on WebSockets")
+            .described(
+                "程序在 WebSocket 上发来的一条消息最多有多少字节；更大的会断开连接。",
+                "How many bytes a message from a program on a WebSocket may have. A larger one ends the connection.",
+            )
+            .advanced(),
         boolean("casts.allowSend", false)
             .titled("允许本机程序发送消息", "Let programs send casts")
             .described(

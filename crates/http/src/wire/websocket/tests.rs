@@ -2,6 +2,13 @@ use tokio::io::{DuplexStream, duplex};
 
 use super::{frame::tests::masked, *};
 
+const MOST: usize = 1000;
+
+fn limits() -> SocketLimits {
+    let (ping_every, idle_timeout) = (Duration::from_secs(3), Duration::from_secs(10));
+    SocketLimits { ping_every, idle_timeout, max_message: MOST }
+}
+
 /// A client, and the server that sends back what it says until it is stopped.
 struct EchoTest {
     client: DuplexStream,
@@ -15,7 +22,7 @@ impl EchoTest {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serving = tokio::spawn(async move {
-            let mut socket = WebSocket::new(stream);
+            let mut socket = WebSocket::new(stream, limits());
             let end = loop {
                 let said = tokio::select! {
                     said = socket.receive() => said,
@@ -88,8 +95,8 @@ async fn who_breaks_the_rules_is_told_which() {
         (masked(0x80, b"x"), 1002, Frame),
         ([masked(0x01, b"x"), masked(0x81, b"y")].concat(), 1002, Frame),
         (vec![0x81, 0x01, b'x'], 1002, Frame),
-        (masked(0x81, &[b'x'; MAX_MESSAGE + 1])[..8].to_vec(), 1009, Size),
-        ([masked(0x01, &[b'x'; MAX_MESSAGE]), masked(0x80, b"y")].concat(), 1009, Size),
+        (masked(0x81, &[b'x'; MOST + 1])[..8].to_vec(), 1009, Size),
+        ([masked(0x01, &[b'x'; MOST]), masked(0x80, b"y")].concat(), 1009, Size),
     ] {
         let mut test = EchoTest::start();
         test.client.write_all(&frames).await.unwrap();
@@ -111,12 +118,13 @@ async fn a_silent_client_is_asked_whether_it_is_there_and_left_if_it_is_not() {
     let begun = Instant::now();
     assert_eq!(test.read().await, (0x89, vec![]));
     test.write(0x8a, b"").await;
-    for _ in 0..2 {
+    for _ in 0..3 {
         assert_eq!(test.read().await, (0x89, vec![]));
     }
     assert!(test.client.read_u8().await.is_err(), "the stream ended");
     let waited = begun.elapsed();
-    assert!(PING_EVERY + DEAD_AFTER <= waited && waited < PING_EVERY + 2 * DEAD_AFTER);
+    let SocketLimits { ping_every, idle_timeout, .. } = limits();
+    assert!(ping_every + idle_timeout <= waited && waited < ping_every + 2 * idle_timeout);
     assert_eq!(test.serving.await.unwrap().refusal(), Some(SocketRefusal::Silence));
 }
 
@@ -132,6 +140,13 @@ async fn a_client_that_never_reads_costs_one_frame_and_is_left() {
             }
         }
     };
-    timeout(2 * WRITE_TIMEOUT, sending).await.expect("it is left");
+    timeout(2 * limits().idle_timeout, sending).await.expect("it is left");
     assert_eq!(test.serving.await.unwrap().refusal(), Some(SocketRefusal::Slowness));
+}
+
+#[test]
+fn a_client_is_asked_before_it_is_taken_for_gone() {
+    let every = |seconds| SocketLimits { ping_every: Duration::from_secs(seconds), ..limits() };
+    assert_eq!(every(2).ping_every(), Duration::from_secs(2));
+    assert_eq!(every(60).ping_every(), Duration::from_secs(5));
 }

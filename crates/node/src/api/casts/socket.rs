@@ -1,7 +1,7 @@
 //! `GET /api/casts/ws`: the same casts as JSON texts over a WebSocket, on which programs say
 //! what they have read, too.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -10,10 +10,12 @@ use axum::{
 use edge_mirror_http::wire::{
     ApiQuery,
     websocket::{
-        ClientMessage, CloseReason, SocketEnd, SocketRefusal, WebSocket, accept_websocket,
+        ClientMessage, CloseReason, SocketEnd, SocketLimits, SocketRefusal, WebSocket,
+        accept_websocket,
     },
 };
 use edge_mirror_protocol::casts::DeliveredCast;
+use edge_mirror_settings::CastConfig;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -51,17 +53,31 @@ pub(in crate::api) async fn follow(
         refusals.inc(SocketRefusal::Connections);
         return too_many();
     };
+    let limits = socket_limits(&app.settings.current().casts);
     let (history, closing) = (app.casts, app.closing);
-    accept_websocket(request, refusals, async move |mut socket, shutdown: CancellationToken| {
-        let stopped = async {
-            tokio::select! {
-                () = closing.cancelled() => {}
-                () = shutdown.cancelled() => {}
-            }
-        };
-        let end = serve(&mut socket, follower, &history, stopped).await;
-        (socket, end)
-    })
+    accept_websocket(
+        request,
+        limits,
+        refusals,
+        async move |mut socket, shutdown: CancellationToken| {
+            let stopped = async {
+                tokio::select! {
+                    () = closing.cancelled() => {}
+                    () = shutdown.cancelled() => {}
+                }
+            };
+            let end = serve(&mut socket, follower, &history, stopped).await;
+            (socket, end)
+        },
+    )
+}
+
+fn socket_limits(casts: &CastConfig) -> SocketLimits {
+    SocketLimits {
+        ping_every: Duration::from_secs(casts.ping_interval),
+        idle_timeout: Duration::from_secs(casts.idle_timeout),
+        max_message: usize::try_from(casts.max_frame).unwrap_or(usize::MAX),
+    }
 }
 
 /// Serves a program until it or the node goes.
