@@ -14,6 +14,7 @@ pub enum Destination {
     Site(String),
     Label(String),
     Group(String),
+    Virtual(String),
 }
 
 impl FromStr for Destination {
@@ -21,16 +22,14 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, name) = match text.split_once(':') {
-            Some((kind, name)) if ["node", "site", "label", "group"].contains(&kind) => {
-                (kind, name)
-            }
+            Some((kind, name)) if Self::KINDS.contains(&kind) => (kind, name),
             // An id may have a colon itself.
             _ => ("", text),
         };
         if name.trim().is_empty() {
             return Err(told(
-                "请填写 all、节点 ID、site:站点、label:标签 或 group:分组",
-                "all, a node's ID, site:NAME, label:NAME or group:NAME is needed",
+                "请填写 all、节点 ID、site:站点、label:标签、group:分组 或 virtual:虚拟节点",
+                "all, a node's ID, site:NAME, label:NAME, group:NAME or virtual:NAME is needed",
             ));
         }
         let name = name.to_owned();
@@ -38,6 +37,7 @@ impl FromStr for Destination {
             "site" => Self::Site(name),
             "label" => Self::Label(name),
             "group" => Self::Group(name),
+            "virtual" => Self::Virtual(name),
             "" if name == "all" => Self::All,
             _ => Self::Node(name),
         })
@@ -45,13 +45,16 @@ impl FromStr for Destination {
 }
 
 impl Destination {
+    const KINDS: [&str; 5] = ["node", "site", "label", "group", "virtual"];
+
     /// Returns several as the main server reads them.
     pub(crate) fn to_json(destinations: &[Self]) -> Value {
         let mut names = BTreeMap::<&str, Vec<&str>>::new();
         for destination in destinations {
             let (list, name) = match destination {
                 Self::All => continue,
-                Self::Node(name) => ("nodes", name),
+                // No two have the same name.
+                Self::Node(name) | Self::Virtual(name) => ("nodes", name),
                 Self::Site(name) => ("sites", name),
                 Self::Label(name) => ("labels", name),
                 Self::Group(name) => ("groups", name),
@@ -79,12 +82,14 @@ mod tests {
         assert_eq!(parsed("a:b"), Ok(Destination::Node("a:b".into())));
         assert_eq!(parsed("site:east: 3"), Ok(Destination::Site("east: 3".into())));
         assert_eq!(parsed("group:3F"), Ok(Destination::Group("3F".into())));
-        for empty in ["", " ", "site:", "label: ", "group:"] {
+        assert_eq!(parsed("virtual:alice"), Ok(Destination::Virtual("alice".into())));
+        for empty in ["", " ", "site:", "label: ", "group:", "virtual:"] {
             assert!(parsed(empty).is_err(), "{empty:?}");
         }
-        let named =
-            ["hall", "site:east", "label:screen", "label:4k"].map(|text| parsed(text).unwrap());
-        let expected = json!({"nodes": ["hall"], "sites": ["east"], "labels": ["screen", "4k"]});
+        let named = ["hall", "site:east", "label:screen", "label:4k", "virtual:alice"]
+            .map(|text| parsed(text).unwrap());
+        let expected =
+            json!({"nodes": ["hall", "alice"], "sites": ["east"], "labels": ["screen", "4k"]});
         assert_eq!(Destination::to_json(&named), expected);
         assert_eq!(Destination::to_json(&[Destination::All]), json!({"all": true}));
     }

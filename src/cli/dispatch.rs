@@ -67,8 +67,8 @@ pub struct PushArgs {
     /// The files to send; of a folder, all files in it with their folders.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// The nodes that get them: all, a node's ID, site:NAME or label:NAME; can be
-    /// given several times.
+    /// The nodes that get them: all, a node's ID, site:NAME, label:NAME or group:NAME;
+    /// can be given several times.
     #[arg(long, value_name = "NODES", required = true)]
     pub to: Vec<Destination>,
     /// The main server, such as 192.168.1.10:8000; by default the one on this

@@ -18,8 +18,8 @@ pub struct CastCommandArgs {
     /// The message, of at most 4 KiB; - reads it from the standard input.
     #[arg(value_name = "TEXT", allow_hyphen_values = true)]
     pub text: String,
-    /// The nodes that get it: all, a node's ID, site:NAME, label:NAME or group:NAME; can be
-    /// given several times.
+    /// The nodes that get it: all, a node's ID, site:NAME, label:NAME, group:NAME or
+    /// virtual:NAME; can be given several times.
     #[arg(long, value_name = "NODES", required = true)]
     pub to: Vec<Destination>,
     /// Programs at the nodes choose messages by it, and get those of one topic in

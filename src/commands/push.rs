@@ -3,7 +3,7 @@
 mod files;
 mod outcome;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use edge_mirror_base::{
     backoff::backoff,
     tasks::{self, Interrupt},
@@ -48,6 +48,14 @@ pub(super) async fn run(
 }
 
 async fn push(args: &PushArgs, language: Language) -> Result<()> {
+    if let Some(Destination::Virtual(name)) =
+        args.to.iter().find(|to| matches!(to, Destination::Virtual(_)))
+    {
+        bail!(terminal::say(
+            format!("不能向虚拟节点 {name} 发送文件"),
+            format!("files can't be sent to a virtual node: {name}"),
+        ));
+    }
     let paths: Vec<PathBuf> = args.files.clone();
     let files = tasks::blocking(move || files::find(&paths)).await?;
     let (master, trust) = place::main_server(&args.master, &args.authority).await;

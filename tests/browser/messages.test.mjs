@@ -33,12 +33,20 @@ test("a message is sent to nodes, and one that was away gets it when it returns"
   await stage.look(page, "main server, messages");
   await away.start();
   await page.locator("[data-message][data-state=delivered]").waitFor();
+  // To a name without a node of its own.
+  await fetch(main.url("/api/v1/virtual-nodes/door"), { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ site: "Yard" }) });
+  await page.reload();
+  for (const name of ["door", "Yard"]) await known(page, name);
+  await page.locator("#compose-text").fill("for a door");
+  await choose(page, { label: "door" });
+  await send(page).click();
+  await until("it waits for a program", async () => /for a door[^]*0 of 1 node has it[^]*Not yet: door/.test(await messages(page).first().innerText()));
   // To one node alone, after the others were taken away.
   await page.locator("#compose-text").fill("for one");
   await page.locator("[data-to]").click();
   await choose(page, { label: "here" });
   await send(page).click();
-  await until("it is on top", async () => (await messages(page).count()) === 2);
+  await until("it is on top", async () => (await messages(page).count()) === 3);
   await until("the node has it", async () => /for one[^]*1 of 1 node has it/.test(await messages(page).first().innerText()));
   await page.locator("#view [type=search]").fill("10:30");
   await until("one is found", async () => (await messages(page).count()) === 1);

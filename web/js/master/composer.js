@@ -5,7 +5,7 @@ import { notify, sentenceOf } from "../dialog.js";
 import { el, setAttribute } from "../dom.js";
 import { t } from "../i18n.js";
 import { card, complain } from "../parts.js";
-import { destinationField } from "./destinations.js";
+import { WITH_VIRTUAL, destinationField } from "./destinations.js";
 
 export const PATH = "/api/v1/casts";
 const LIFETIMES = { hour: 3600, day: 86400, week: 7 * 86400 };
@@ -18,7 +18,7 @@ export function composer(live, sent) {
   const wrong = el("p.wrong", { id: "compose-text-wrong", role: "alert" });
   const failed = el("p.wrong", { id: "compose-wrong", role: "alert" });
   const text = el("textarea", { id: "compose-text", rows: 2, "aria-describedby": "compose-text-wrong" });
-  const to = destinationField(live, { id: "compose-to", label: t("to.name") });
+  const to = destinationField(live, { id: "compose-to", label: t("to.name"), kinds: WITH_VIRTUAL });
   const topic = el("input", { id: "compose-topic", autocomplete: "off", maxlength: 200, "aria-describedby": "compose-topic-help" });
   topic.value = "notice";
   const expires = chooser("expires", Object.keys(LIFETIMES), "day");

@@ -1,5 +1,6 @@
 // The choice of the nodes that something is sent to: all, or groups, sites, labels and nodes
-// by their names. Messages, files and groups have it in their forms.
+// by their names. Messages, files and groups have it in their forms; files can't go to virtual
+// nodes, which are nodes by another name to the API.
 
 import { get } from "../api.js";
 import { el, foreign, setAttribute, setChildren } from "../dom.js";
@@ -10,8 +11,11 @@ import texts from "../texts/destinations.js";
 import { allNodes, siteOf } from "./health.js";
 
 const KINDS = ["groups", "sites", "labels", "nodes"];
+export const WITH_VIRTUAL = [...KINDS, "virtual"];
 // Changed elsewhere, and rarely.
 const GROUPS_MS = 30_000;
+// Nobody looks through longer lists: the others get messages by groups, sites and labels.
+const MAX_VIRTUAL = 1000;
 // Made once: there may be ten thousand names.
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 
@@ -21,10 +25,15 @@ addTexts(texts);
 export const destinationNames = (to) =>
   to.all ? t("to.all") : KINDS.flatMap((kind) => to[kind] ?? []).join(t("board.comma"));
 
+// The API's list for a kind.
+const fieldOf = (kind) => (kind === "virtual" ? "nodes" : kind);
+
 // `id`: of the control, and the beginning of others. `kinds` without "groups" are for a
 // group itself, which can't be "all" nodes.
 export function destinationField(live, { id, label, kinds = KINDS }) {
   const hasGroups = kinds.includes("groups");
+  const hasVirtual = kinds.includes("virtual");
+  const fields = [...new Set(kinds.map(fieldOf))];
   const wrong = el("p.wrong", { id: `${id}-wrong`, role: "alert" });
   const pick = el("select", { id, "aria-describedby": wrong.id });
   const add = button("", "add", t("to.add"), { "data-action": "add", onclick: choose });
@@ -33,22 +42,29 @@ export function destinationField(live, { id, label, kinds = KINDS }) {
   let chosen = []; // { kind, name }; kind "all" alone
   let read = {}; // the lists that were read last
   let groups = [];
+  let virtual = []; // { id, site, labels }
   let asked = -Infinity;
   let offered = "";
 
-  async function readGroups() {
+  async function readLists() {
     asked = performance.now();
-    const answer = await get("/api/v1/groups").catch(() => null);
-    if (answer === null) return;
-    groups = answer.groups.map(({ name }) => name);
+    const [named, others] = await Promise.all([
+      hasGroups && get("/api/v1/groups").catch(() => null),
+      hasVirtual && get(`/api/v1/virtual-nodes?limit=${MAX_VIRTUAL}`).catch(() => null),
+    ]);
+    if (named) groups = named.groups.map(({ name }) => name);
+    if (others) virtual = others.nodes;
     read = {};
   }
 
   function namesOf(kind) {
     const { fleet } = live.status;
     if (kind === "groups") return groups.map((name) => ({ name, shown: name }));
+    if (kind === "virtual") return virtual.map(({ id }) => ({ name: id, shown: id }));
     if (kind === "nodes") return fleet.map(({ id, name }) => ({ name: id, shown: name && name !== id ? `${name} (${id})` : id }));
-    const names = kind === "sites" ? allNodes(live.status).map(siteOf) : fleet.flatMap(({ labels }) => labels);
+    const names = kind === "sites"
+      ? [...allNodes(live.status).map(siteOf), ...virtual.map(({ site }) => site)]
+      : [...fleet, ...virtual].flatMap(({ labels }) => labels ?? []);
     return [...new Set(names)].filter(Boolean).map((name) => ({ name, shown: name }));
   }
 
@@ -107,15 +123,15 @@ export function destinationField(live, { id, label, kinds = KINDS }) {
       if (pick.value !== "") choose();
       if (chosen.length === 0) return null;
       if (chosen[0].kind === "all") return { all: true };
-      const named = (kind) => chosen.filter((one) => one.kind === kind).map(({ name }) => name);
-      return Object.fromEntries(kinds.map((kind) => [kind, named(kind)]).filter(([, names]) => names.length > 0));
+      const named = (field) => chosen.filter(({ kind }) => fieldOf(kind) === field).map(({ name }) => name);
+      return Object.fromEntries(fields.map((field) => [field, named(field)]).filter(([, names]) => names.length > 0));
     },
     fill(to) {
-      chosen = kinds.flatMap((kind) => (to[kind] ?? []).map((name) => ({ kind, name })));
+      chosen = fields.flatMap((kind) => (to[kind] ?? []).map((name) => ({ kind, name })));
       showChosen();
     },
     update(event) {
-      if (hasGroups && (event === "shown" || performance.now() - asked > GROUPS_MS)) readGroups();
+      if ((hasGroups || hasVirtual) && (event === "shown" || performance.now() - asked > GROUPS_MS)) readLists();
       if (live.status !== null && (offered === "" || document.activeElement !== pick)) offer();
     },
   };

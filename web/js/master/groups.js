@@ -134,7 +134,7 @@ function groupDialog(live, group, saved) {
     el("p.soft.small", { id: `group-${name}-help` }, t(`groups.${name}.help`)), wrong[name]);
   const name = input("name", { maxlength: MAX_NAME_BYTES });
   const labels = input("labels", {});
-  const to = destinationField(live, { id: "group-to", label: t("groups.to.label"), kinds: ["sites", "nodes"] });
+  const to = destinationField(live, { id: "group-to", label: t("groups.to.label"), kinds: ["sites", "nodes", "virtual"] });
   const cancel = el("button.button", { "data-answer": "no" }, t("cancel"));
   const agree = el("button.button.primary", { type: "submit", "data-answer": "yes" }, t("groups.save"));
   const form = el("form.fields", { novalidate: true, onsubmit: submit },

@@ -11,6 +11,7 @@ export default {
     sites: ["站点", "Sites"],
     labels: ["标签", "Labels"],
     nodes: ["节点", "Nodes"],
+    virtual: ["虚拟节点", "Virtual nodes"],
     remove: ["移除 {name}", "Remove {name}"],
     wrong: ["请选择发给谁。", "Choose who gets it."],
   },
