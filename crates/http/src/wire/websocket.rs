@@ -225,7 +225,7 @@ where
         let text = "Sec-WebSocket-Key 无效 / Sec-WebSocket-Key is no base64 of 16 bytes";
         return detail(StatusCode::BAD_REQUEST, text);
     }
-    let mut answer = switch_protocols(request, "websocket", |stream, shutdown| async move {
+    let mut answer = switch_protocols(request, "websocket", move |stream, shutdown| async move {
         let (socket, end) = serve(WebSocket::new(stream, limits), shutdown).await;
         if let Some(refusal) = end.refusal() {
             refusals.inc(refusal);
