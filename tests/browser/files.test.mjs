@@ -43,7 +43,7 @@ test("files and folders are sent, one that was away gets them when it returns, a
   await stage.look(page, "main server, files chosen");
   await send(page);
   await until("one node has them", async () =>
-    /^slides, agenda\.txt[^]*3 files · 26 B · To All nodes[^]*Sending[^]*1 of 2 nodes received all files/.test(await tasks(page).innerText()));
+    /^slides, agenda\.txt[^]*3 files · 26 B · To all nodes[^]*Sending[^]*1 of 2 nodes received all files/.test(await tasks(page).innerText()));
   assert.equal(await page.locator("[data-file]").count(), 0, "the next ones begin empty");
   await nodeOf(page, "away").getByText(/Waiting|Away/).waitFor();
   await stage.look(page, "main server, files on their way");

@@ -28,7 +28,7 @@ test("a message is sent to nodes, and one that was away gets it when it returns"
   await choose(page, "all");
   await send(page).click();
   await until("one node has it", async () =>
-    /Moved to 10:30[^]*on its way[^]*1 of 2 nodes have it[^]*Not yet: away/.test(await messages(page).innerText()));
+    /Moved to 10:30[^]*On its way[^]*1 of 2 nodes have it[^]*Not yet: away/.test(await messages(page).innerText()));
   assert.equal(await page.locator("#compose-text").inputValue(), "", "the next one begins empty");
   await stage.look(page, "main server, messages");
   await away.start();

@@ -8,7 +8,7 @@ import { addTexts, t } from "../i18n.js";
 import { icon } from "../icons.js";
 import { button, complain } from "../parts.js";
 import texts from "../texts/destinations.js";
-import { allNodes, siteOf } from "./health.js";
+import { allNodes, nameOf, siteOf } from "./health.js";
 
 const KINDS = ["groups", "sites", "labels", "nodes"];
 export const WITH_VIRTUAL = [...KINDS, "virtual"];
@@ -16,14 +16,21 @@ export const WITH_VIRTUAL = [...KINDS, "virtual"];
 const GROUPS_MS = 30_000;
 // Nobody looks through longer lists: the others get messages by groups, sites and labels.
 const MAX_VIRTUAL = 1000;
+// In a sentence; the others are counted.
+const MAX_NAMED = 8;
 // Made once: there may be ten thousand names.
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 
 addTexts(texts);
 
 // The same in a sentence.
-export const destinationNames = (to) =>
-  to.all ? t("to.all") : KINDS.flatMap((kind) => to[kind] ?? []).join(t("board.comma"));
+export function destinationNames(to, status) {
+  if (to.all) return t("to.everybody");
+  const shown = (kind) => (name) => (kind === "nodes" && status !== null ? nameOf(status, name) : name);
+  const all = KINDS.flatMap((kind) => (to[kind] ?? []).map(shown(kind)));
+  const names = all.slice(0, MAX_NAMED).join(t("board.comma"));
+  return all.length > MAX_NAMED ? t("to.more", { names, n: all.length, rest: all.length - MAX_NAMED }) : names;
+}
 
 // The API's list for a kind.
 const fieldOf = (kind) => (kind === "virtual" ? "nodes" : kind);

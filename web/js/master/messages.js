@@ -4,7 +4,7 @@
 import { call, get } from "../api.js";
 import { act, ask, sentenceOf } from "../dialog.js";
 import { el, foreign, keyedList, setAttribute, setHidden, setText } from "../dom.js";
-import { dateTime, moment } from "../format.js";
+import { bytes, dateTime, moment } from "../format.js";
 import { addTexts, t } from "../i18n.js";
 import { badge, button, card, complain, nothing, view } from "../parts.js";
 import texts from "../texts/messages.js";
@@ -159,9 +159,9 @@ function messageRow(live, refresh) {
   const node = el("li.message", body, about, el("div.message-state", state.node, words, cancel), bar, lacking);
 
   async function askToCancel() {
-    const { id, body: said } = cast;
+    const { id } = cast;
     const yes = await ask({
-      title: t("messages.cancel.title"), name: textOf(said), lines: [t("messages.cancel.what")],
+      title: t("messages.cancel.title"), name: textOf(cast), lines: [t("messages.cancel.what")],
       yes: t("messages.cancel"), no: t("messages.cancel.no"), dangerous: true,
     });
     if (yes && await act(cancel, () => call("DELETE", pathOf(id)), t("messages.cancelled"))) refresh();
@@ -182,8 +182,8 @@ function messageRow(live, refresh) {
     const kind = status === "active" && all > 0 && open === 0 ? "delivered" : status;
     setAttribute(node, "data-message", id);
     setAttribute(node, "data-state", kind);
-    setText(body, textOf(cast.body));
-    setText(about, listed(dateTime(at), topic, t("messages.to", { names: destinationNames(to) }), t("messages.by", { address: by.address }),
+    setText(body, textOf(cast));
+    setText(about, listed(dateTime(at), topic, t("messages.to", { names: destinationNames(to, live.status) }), t("messages.by", { address: by.address }),
       kind === "active" && t("messages.until", { time: moment(expires, live.now()) })));
     state.show(LOOKS[kind], t(`messages.state.${kind}`));
     setText(words, delivery === null ? "" : all === 0 ? t("messages.nobody")
@@ -200,4 +200,12 @@ function messageRow(live, refresh) {
   return { node, update };
 }
 
-const textOf = (body) => (typeof body === "string" ? body : JSON.stringify(body));
+// What CastRay's clients send has its text, or its file, within.
+function textOf({ topic, body }) {
+  const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const said = (sender, text) => `${sender}${t("board.colon")}${text}`;
+  const { sender, content, file_name: file, file_size: size } = body ?? {};
+  if (topic === "castray" && sender && content) return said(sender, plain(content));
+  if (topic === "castray.file" && sender && file) return said(sender, `${file} (${bytes(size)})`);
+  return plain(body);
+}

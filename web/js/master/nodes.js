@@ -57,6 +57,7 @@ export function nodesView({ live }) {
   const key = keyCard();
   const pending = pendingCard(live);
   const groups = loadedCard(async () => (await import("./groups.js")).groupsCard(live));
+  const virtual = loadedCard(async () => (await import("./virtual.js")).virtualCard());
   const rules = loadedCard(async () => (await import("./rules.js")).rulesCard(live));
   // They stand below all the nodes.
   const jump = (card, words) => button(".quiet", "down", t(words), { onclick: () => {
@@ -72,17 +73,19 @@ export function nodesView({ live }) {
     setHidden(tools, list.search.hidden);
     pending.update();
     groups.update(event);
+    virtual.update(event);
     rules.update(event);
     key.update(live.status);
   }
 
   return {
     node: el("div.view",
-      el("div.view-head", titleOf("nodes"), el("div.buttons", jump(groups.node, "groups.name"), jump(rules.node, "rules.name"), jump(key.node, "key.name"))),
+      el("div.view-head", titleOf("nodes"), el("div.buttons", jump(groups.node, "groups.name"), jump(virtual.node, "virtual.name"), jump(rules.node, "rules.name"), jump(key.node, "key.name"))),
       pending.node,
       tools,
       list.node,
       groups.node,
+      virtual.node,
       rules.node,
       key.node),
     update,

@@ -69,7 +69,8 @@ export function taskRow(live, { refresh, toggle, isOpen }) {
   }
 
   function removalWords({ removal: gone }) {
-    if (gone === null) return "";
+    // Nobody had anything of one that was cancelled before it began.
+    if (gone === null || (gone.done_at !== null && gone.removed + gone.pending === 0)) return "";
     const now = { removed: count(gone.removed), pending: count(gone.pending) };
     if (gone.done_at === null) return t("task.removing", now);
     return listed(t("task.removed", { ...now, time: moment(gone.done_at, live.now()) }), gone.pending > 0 && t("task.unconfirmed", now));
@@ -82,7 +83,7 @@ export function taskRow(live, { refresh, toggle, isOpen }) {
     setAttribute(node, "data-state", status);
     setText(title, task.title);
     setText(about, listed(
-      t("task.files", { n: files }), bytes(size), t("task.to", { names: destinationNames(to) }), dateTime(at), t("task.by", { address: by.address }),
+      t("task.files", { n: files }), bytes(size), t("task.to", { names: destinationNames(to, live.status) }), dateTime(at), t("task.by", { address: by.address }),
       OPEN.includes(status) && t("task.until", { time: moment(deadline, live.now()) }),
     ));
     state.show(LOOKS[status], t(`task.state.${status}`));

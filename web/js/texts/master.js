@@ -263,6 +263,7 @@ export default {
   },
   "rules.name": ["引导规则", "Rules for tablets"],
   "groups.name": ["分组", "Groups"],
+  "virtual.name": ["虚拟节点", "Virtual nodes"],
   "drop.hint": ["可以把 ZIP 文件拖到会议上来上传，或拖到空白处来创建会议（可以同时拖多个）。", "Drop a ZIP file on a meeting to upload it, or next to the list to create a new meeting. Several files create one meeting each."],
   empty: {
     meetings: ["还没有会议", "No meetings yet"],

@@ -44,10 +44,10 @@ export default {
     "cancel.no": ["返回", "Back"],
     cancelled: ["已取消。", "It is cancelled."],
     state: {
-      active: ["发送中", "on its way"],
-      delivered: ["已送达", "delivered"],
-      expired: ["已过期", "expired"],
-      cancelled: ["已取消", "cancelled"],
+      active: ["发送中", "On its way"],
+      delivered: ["已送达", "Delivered"],
+      expired: ["已过期", "Expired"],
+      cancelled: ["已取消", "Cancelled"],
     },
   },
   empty: {
