@@ -109,7 +109,11 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "本机节点的配置文件；默认为当前文件夹的 node_config.json，没有则用 /etc/edge-mirror 中的",
     ),
     ("cast", "text", "消息内容，最长 4 KiB；- 表示从标准输入读取"),
-    ("cast", "to", "收到消息的节点：all、节点 ID、site:站点、label:标签、group:分组 或 virtual:虚拟节点；可以重复"),
+    (
+        "cast",
+        "to",
+        "收到消息的节点：all、节点 ID、site:站点、label:标签、group:分组 或 virtual:虚拟节点；可以重复",
+    ),
     ("cast", "topic", "主题：节点上的程序按它选择消息，同一主题的消息按顺序送达"),
     ("cast", "body_json", "TEXT 是 JSON，按原样发送"),
     ("cast", "priority", "紧急程度：low、normal、high 或 urgent；由节点上的程序自行处理"),

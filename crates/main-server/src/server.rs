@@ -79,7 +79,7 @@ use crate::{
     server::{pieces::PieceDigests, sharing::OtherServers},
     state::{
         download_log::DownloadLog,
-        fleet::{KnownNodes, NodeClaims},
+        fleet::{KnownNodes, KnownVersions, NodeClaims},
         groups::NodeGroups,
         held_packages::CurrentPackage,
         index::IndexedMeetings,
@@ -123,6 +123,8 @@ pub(crate) struct Server {
     /// The key by which this main server's nodes know each other. A new one with each
     /// start, which nodes get with the next answer.
     pub relay_key: RelayKey,
+    /// For the page.
+    pub(crate) known_versions: KnownVersions,
     pieces: Arc<PieceDigests>,
     /// Permits of polls that wait for a change.
     pub waiting: Semaphore,
@@ -239,6 +241,7 @@ impl Server {
             )),
             status: watch::Sender::new(Arc::new(NodeStatus::of(&state.meetings, &store))),
             relay: watch::Sender::default(),
+            known_versions: KnownVersions::default(),
             relay_key,
             pieces: Arc::default(),
             waiting: Semaphore::new(MAX_WAITING),

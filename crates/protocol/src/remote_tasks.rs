@@ -200,7 +200,7 @@ pub struct ResultFile {
     pub size: u64,
 }
 
-/// What a node has to do.
+/// The things that a node has to do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RunOrders {

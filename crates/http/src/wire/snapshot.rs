@@ -38,11 +38,13 @@ struct SnapshotField {
     items: Option<ItemIndex>,
 }
 
-/// The ranges of a list's items, and their keys one after the other.
+/// The ranges of a list's items within it, and their keys one after the other.
 #[derive(Clone, Debug, Default)]
 struct ItemIndex {
     keys: String,
     items: Vec<ItemSpan>,
+    /// A hash of what the whole list was made from.
+    source: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ struct ItemSpan {
 /// Collects the items of a list.
 pub struct ItemWriter<'a> {
     json: &'a mut Vec<u8>,
+    /// The place of the list.
+    begins: usize,
     /// The list before.
     before: Option<WrittenItems<'a>>,
     commas: Commas,
@@ -79,6 +83,20 @@ impl ItemWriter<'_> {
         self.marks.items.reserve(count);
     }
 
+    /// Adds all items that the list had before, if that was made from the same source. Else
+    /// this is false, and they have to be added.
+    pub fn repeat(&mut self, source: &impl Hash) -> bool {
+        let source = Some(HASH_STATE.hash_one(source));
+        let before = self.before.as_ref().filter(|before| before.index.source == source);
+        if let Some(before) = before {
+            self.json.extend(&before.json[1..before.json.len() - 1]);
+            self.marks = before.index.clone();
+            return true;
+        }
+        self.marks.source = source;
+        false
+    }
+
     /// Keys must be unique.
     pub fn add(&mut self, key: &str, item: &impl Serialize) {
         self.push(key, None, item);
@@ -92,7 +110,7 @@ impl ItemWriter<'_> {
 
     fn push(&mut self, key: &str, hash: Option<u64>, item: &impl Serialize) {
         self.commas.next(self.json);
-        let (key_begins, begins) = (self.marks.keys.len(), self.json.len());
+        let (key_begins, begins) = (self.marks.keys.len(), self.json.len() - self.begins);
         self.marks.keys.push_str(key);
         let written = hash.and_then(|hash| self.before.as_mut()?.find(key, hash));
         match written {
@@ -100,7 +118,8 @@ impl ItemWriter<'_> {
             None => write(self.json, item),
         }
         let key = key_begins..self.marks.keys.len();
-        self.marks.items.push(ItemSpan { key, value: begins..self.json.len(), hash });
+        let value = begins..self.json.len() - self.begins;
+        self.marks.items.push(ItemSpan { key, value, hash });
     }
 }
 
@@ -150,8 +169,9 @@ impl Snapshot {
     }
 
     fn items(&self, name: &str) -> Option<WrittenItems<'_>> {
-        let index = self.field(name)?.items.as_ref()?;
-        Some(WrittenItems { json: &self.json, index, next: 0 })
+        let field = self.field(name)?;
+        let (json, index) = (&self.json[field.value.clone()], field.items.as_ref()?);
+        Some(WrittenItems { json, index, next: 0 })
     }
 
     fn field(&self, name: &str) -> Option<&SnapshotField> {
@@ -201,9 +221,10 @@ fn listed(
     before: Option<WrittenItems<'_>>,
     fill: impl Fn(&mut ItemWriter<'_>),
 ) -> ItemIndex {
+    let begins = json.len();
     json.push(b'[');
     let (commas, marks) = <(Commas, ItemIndex)>::default();
-    let mut items = ItemWriter { json, before, commas, marks };
+    let mut items = ItemWriter { json, begins, before, commas, marks };
     fill(&mut items);
     let ItemWriter { json, marks, .. } = items;
     json.push(b']');
@@ -228,6 +249,9 @@ impl ItemIndex {
 /// Writes `{"changed": [items], "removed": [keys]}`. False if nothing differs.
 fn difference(before: &WrittenItems<'_>, now: &WrittenItems<'_>, out: &mut Vec<u8>) -> bool {
     let ((old, before), (new, now)) = ((before.json, before.index), (now.json, now.index));
+    if before.source.is_some() && before.source == now.source {
+        return false;
+    }
     // Mostly the same items come in the same order: those need no table.
     let aligned = before.count_aligned(now);
     let rest = &before.items[aligned..];
@@ -385,6 +409,32 @@ mod tests {
         assert_eq!(wrote, [9, 3]);
         let (third, wrote) = after(&second, &[("c", 3), ("d", 4)]);
         assert_eq!((wrote, third.json()), (vec![], &Bytes::from(r#"{"nodes":[3,4]}"#)));
+    }
+
+    #[test]
+    fn a_list_that_is_made_from_the_same_is_copied_as_a_whole() {
+        let written = std::cell::RefCell::default();
+        let after = |before: &Snapshot, source: u8, items: &[(&str, u8)]| {
+            let fill = |list: &mut ItemWriter<'_>| {
+                if !list.repeat(&source) {
+                    items.iter().for_each(|(id, n)| list.add(id, &Observed(*n, &written)));
+                }
+            };
+            let fields = json!({"a": "longer".repeat(source.into()), "nodes": null});
+            let made = Snapshot::after(before, &fields, &[("nodes", &fill)]);
+            (made, written.take())
+        };
+        let (first, wrote) = after(&Snapshot::default(), 1, &[("a", 1), ("b", 2)]);
+        assert_eq!(wrote, [1, 2]);
+        let (second, wrote) = after(&first, 1, &[("c", 3)]);
+        assert_eq!((wrote, second.json()), (vec![], first.json()));
+        assert_eq!(second.difference(&first), None);
+        let (third, wrote) = after(&second, 2, &[("a", 1), ("c", 3)]);
+        assert_eq!(wrote, [1, 3]);
+        let told = third.difference(&second).map(parsed).unwrap();
+        assert_eq!(told["lists"], json!({"nodes": {"changed": [3], "removed": ["b"]}}));
+        let (fourth, _) = after(&third, 2, &[]);
+        assert_eq!(fourth.json(), r#"{"a":"longerlonger","nodes":[1,3]}"#);
     }
 
     proptest! {

@@ -175,7 +175,9 @@ pub(crate) fn snapshot(server: &Server, before: &Snapshot) -> Snapshot {
         }
     };
     let relays = |items: &mut ItemWriter<'_>| relay::add_all(server, &plan, &registry, items);
-    let fleet = |items: &mut ItemWriter<'_>| fleet::add_known(&presences, &registry, items);
+    let version = server.known_versions.number(&known);
+    let fleet =
+        |items: &mut ItemWriter<'_>| fleet::add_known(version, &presences, &registry, items);
     let pending = |items: &mut ItemWriter<'_>| fleet::add_pending(&known, &claims, items);
     let lists: [ListField<'_>; 5] = [
         ("meetings", &meetings),

@@ -55,8 +55,10 @@ impl Server {
 
     /// The time until an announcement may be due; None while nothing waits for it.
     pub(crate) fn next_announcement(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        let book = self.book();
+        let (now, book) = (self.clock.now(), self.book());
+        if !book.has_unannounced() {
+            return None;
+        }
         let waiting = book.meetings.iter().filter(|meeting| meeting.unannounced);
         let left = waiting.map(|meeting| {
             let ends = self.waiting_since(meeting, now) + self.announce_timeout;

@@ -18,5 +18,5 @@ pub(crate) use claims::{NodeClaim, NodeClaims};
 pub(crate) use known_node::{
     AvailabilityChange, FleetRecord, KnownNode, LearnedNode, NodeProfile, ProfileEdit, RefusedNode,
 };
-pub(crate) use known_nodes::{KnownNodes, NodeChange};
+pub(crate) use known_nodes::{KnownNodes, KnownVersions, NodeChange};
 pub(crate) use presence::{NodePresence, SILENCE};

@@ -13,13 +13,15 @@ use crate::{
 pub(crate) struct IndexedMeetings {
     book: MeetingTable,
     places: HashMap<PackageId, usize>,
+    has_unannounced: bool,
 }
 
 impl From<MeetingTable> for IndexedMeetings {
     fn from(book: MeetingTable) -> Self {
         let places = book.meetings.iter().enumerate();
         let places = places.map(|(place, meeting)| (meeting.id.clone(), place)).collect();
-        Self { book, places }
+        let has_unannounced = book.meetings.iter().any(|meeting| meeting.unannounced);
+        Self { book, places, has_unannounced }
     }
 }
 
@@ -32,6 +34,12 @@ impl Deref for IndexedMeetings {
 }
 
 impl IndexedMeetings {
+    /// True if clients have not been told yet of a meeting that was started: each heartbeat
+    /// asks.
+    pub(crate) fn has_unannounced(&self) -> bool {
+        self.has_unannounced
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<&Meeting> {
         self.book.meetings.get(*self.places.get(id)?)
     }

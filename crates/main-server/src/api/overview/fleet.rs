@@ -15,12 +15,19 @@ use crate::{
     },
 };
 
-/// Adds all known nodes.
+/// Adds all known nodes. `version` is that of what is saved of them.
 pub(crate) fn add_known(
+    version: u64,
     presences: &[(&Arc<KnownNode>, NodePresence)],
     registry: &NodeRegistry,
     items: &mut ItemWriter<'_>,
 ) {
+    // When an awaited one was last heard is the registry's to say.
+    let awaits = presences.iter().any(|(_, presence)| *presence == NodePresence::Awaited);
+    let source = (version, presences.iter().map(|(_, presence)| presence).collect::<Vec<_>>());
+    if !awaits && items.repeat(&source) {
+        return;
+    }
     for (node, presence) in presences {
         items.add_hashed(&node.id, &fleet::known_view(registry, node, *presence));
     }

@@ -1,6 +1,10 @@
 //! All known nodes, and those that were refused.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use edge_mirror_base::clock::UnixMillis;
 
@@ -12,6 +16,21 @@ pub(crate) struct KnownNodes {
     nodes: Arc<BTreeMap<String, Arc<KnownNode>>>,
     refused: Arc<BTreeMap<(String, IpAddr), RefusedNode>>,
     record: Arc<FleetRecord>,
+}
+
+/// Numbers the contents of `KnownNodes`, so that two that differ have different numbers.
+#[derive(Debug, Default)]
+pub(crate) struct KnownVersions(Mutex<(KnownNodes, u64)>);
+
+impl KnownVersions {
+    /// The last ones are kept: two are the same if they share everything.
+    pub(crate) fn number(&self, known: &KnownNodes) -> u64 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !last.0.is_same(known) {
+            *last = (known.clone(), last.1 + 1);
+        }
+        last.1
+    }
 }
 
 /// A difference of the known nodes.

@@ -7,7 +7,7 @@ use edge_mirror_base::clock::UnixMillis;
 /// A node that is not heard for this long counts as gone.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NodePresence {
     Present,
     /// Not heard, but not for long enough to count as silent: it has just said goodbye, or
