@@ -35,8 +35,8 @@ pub use gofd::{GofdArgs, GofdPasswordArgs};
 pub use messages::{CastCommandArgs, CastsCommandArgs};
 pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
-    MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand, OperateCommand,
-    PublishArgs, ReadyArgs, StatusArgs, SyncArgs, VerifyArgs,
+    MasterTargetArgs, MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand,
+    OperateCommand, PublishArgs, ReadyArgs, StatusArgs, SyncArgs, VerifyArgs,
 };
 pub use server::ServerUrl;
 pub use service::{InstallArgs, MainServerAddress, UninstallArgs};

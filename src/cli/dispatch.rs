@@ -7,7 +7,7 @@ use edge_mirror_main_server::DispatchOptions;
 
 use reqwest::Url;
 
-use super::{AuthorityArgs, LoginArgs, ServerUrl, destination::Destination, units};
+use super::{LoginArgs, MasterTargetArgs, destination::Destination, units};
 
 #[derive(Clone, Debug, Args)]
 pub struct DispatchArgs {
@@ -71,10 +71,8 @@ pub struct PushArgs {
     /// can be given several times.
     #[arg(long, value_name = "NODES", required = true)]
     pub to: Vec<Destination>,
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
+    #[command(flatten)]
+    pub at: MasterTargetArgs,
     /// A title for people; by default the first file's name.
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
@@ -101,8 +99,6 @@ pub struct PushArgs {
     pub wait: bool,
     #[command(flatten)]
     pub login: LoginArgs,
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
     /// Print the task as JSON.
     #[arg(long)]
     pub json: bool,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{AuthorityArgs, LoginArgs, ServerUrl, destination::Destination, units};
+use super::{LoginArgs, MasterTargetArgs, destination::Destination, units};
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = concat!(
@@ -42,14 +42,10 @@ pub struct CastCommandArgs {
     /// Wait until all nodes have it, but no longer than this.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub wait: Option<Duration>,
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
+    #[command(flatten)]
+    pub at: MasterTargetArgs,
     #[command(flatten)]
     pub login: LoginArgs,
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
     /// Print the message and its delivery as JSON, as returned by the main server.
     #[arg(long)]
     pub json: bool,
@@ -95,14 +91,10 @@ pub struct CastsCommandArgs {
     /// Go on with new messages, and tell how far each is on its way, until Ctrl-C.
     #[arg(long)]
     pub follow: bool,
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
+    #[command(flatten)]
+    pub at: MasterTargetArgs,
     #[command(flatten)]
     pub login: LoginArgs,
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
     /// Print each message with its delivery as a line of JSON.
     #[arg(long)]
     pub json: bool,

@@ -126,6 +126,17 @@ pub struct NodeTargetArgs {
     pub authority: AuthorityArgs,
 }
 
+/// The main server that a command is about.
+#[derive(Clone, Debug, Args)]
+pub struct MasterTargetArgs {
+    /// The main server, such as 192.168.1.10:8000; by default the one on this
+    /// machine.
+    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
+    pub master: ServerUrl,
+    #[command(flatten)]
+    pub authority: AuthorityArgs,
+}
+
 #[derive(Clone, Debug, Args)]
 #[command(after_help = more!(
     "Examples:",
@@ -189,10 +200,8 @@ pub struct PublishArgs {
     /// The package, a ZIP file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
+    #[command(flatten)]
+    pub at: MasterTargetArgs,
     /// The meeting's title.
     #[arg(long, value_name = "TEXT")]
     pub title: String,
@@ -207,8 +216,6 @@ pub struct PublishArgs {
     pub no_start: bool,
     #[command(flatten)]
     pub login: LoginArgs,
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
     /// Print the meeting as JSON.
     #[arg(long)]
     pub json: bool,
@@ -245,26 +252,18 @@ pub struct NodeDecisionArgs {
     /// The node's ID.
     #[arg(value_name = "ID")]
     pub id: String,
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
+    #[command(flatten)]
+    pub at: MasterTargetArgs,
     #[command(flatten)]
     pub login: LoginArgs,
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct ListArgs {
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
+    #[command(flatten)]
+    pub at: MasterTargetArgs,
     #[command(flatten)]
     pub login: LoginArgs,
-    #[command(flatten)]
-    pub authority: AuthorityArgs,
     /// Print the list as JSON, as returned by the main server.
     #[arg(long)]
     pub json: bool,
@@ -277,12 +276,8 @@ pub struct ListArgs {
     "  edge-mirror meetings --master 192.168.1.10:8000 --json",
 ))]
 pub struct MeetingsArgs {
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
     #[command(flatten)]
-    pub authority: AuthorityArgs,
+    pub at: MasterTargetArgs,
     /// Print the list as JSON, as returned by the main server; with --watch, a
     /// line each second.
     #[arg(long)]
@@ -307,12 +302,8 @@ pub struct ReadyArgs {
     /// Wait until all nodes are ready, but no longer than this.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub wait: Option<Duration>,
-    /// The main server, such as 192.168.1.10:8000; by default the one on this
-    /// machine.
-    #[arg(long, value_name = "URL", default_value = ServerUrl::LOCAL_MAIN_SERVER)]
-    pub master: ServerUrl,
     #[command(flatten)]
-    pub authority: AuthorityArgs,
+    pub at: MasterTargetArgs,
     /// Print the result as JSON, with every node.
     #[arg(long)]
     pub json: bool,

@@ -45,7 +45,7 @@ pub(super) async fn send(args: &CastCommandArgs, language: Language) -> Result<(
     if let Some(key) = &args.key {
         cast["key"] = json!(key);
     }
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let token = client::token(&args.login);
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     let sent = api.call(Method::POST, CASTS, Some(&cast)).await?;
@@ -138,7 +138,7 @@ pub(super) async fn list(
     language: Language,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let token = client::token(&args.login);
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     if args.follow {

@@ -43,7 +43,7 @@ pub(super) async fn run(
     language: Language,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, None)?;
     if args.watch {
         tokio::select! {

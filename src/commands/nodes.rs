@@ -63,7 +63,7 @@ async fn api(args: &NodeDecisionArgs) -> Result<ApiClient> {
     if args.id.is_empty() {
         bail!(terminal::say("请填写节点 ID", "a node's ID is needed"));
     }
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let token = client::token(&args.login);
     ApiClient::new(master, &trust, client::ServerKind::MainServer, token)
 }

@@ -7,7 +7,7 @@ use edge_mirror_http::tls::{TrustPolicy, certificates};
 use edge_mirror_settings::{Config, Settings};
 
 use super::client;
-use crate::cli::{AuthorityArgs, NodeTargetArgs, ServerUrl};
+use crate::cli::{AuthorityArgs, MasterTargetArgs, NodeTargetArgs, ServerUrl};
 
 /// The configuration of an installed node.
 const INSTALLED: &str = "/etc/edge-mirror/node_config.json";
@@ -39,10 +39,8 @@ pub(super) fn node(at: &NodeTargetArgs) -> Result<(ServerUrl, TrustPolicy)> {
 
 /// Returns the main server, and its trust. One on this machine that speaks HTTPS is found by
 /// its plain address, too, and is trusted as plain HTTP would: whoever has its port.
-pub(super) async fn main_server(
-    named: &ServerUrl,
-    authority: &AuthorityArgs,
-) -> (ServerUrl, TrustPolicy) {
+pub(super) async fn main_server(at: &MasterTargetArgs) -> (ServerUrl, TrustPolicy) {
+    let MasterTargetArgs { master: named, authority } = at;
     let port = match named.is_local_http() {
         true => client::https_port(named).await,
         false => None,

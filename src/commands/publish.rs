@@ -19,7 +19,7 @@ use super::{
     place,
 };
 use crate::{
-    cli::PublishArgs,
+    cli::{MasterTargetArgs, PublishArgs},
     terminal::{
         self, Language,
         live::{TransferProgress, TransferView},
@@ -51,9 +51,11 @@ pub(super) async fn run(
         id.parse::<PackageId>().with_context(|| format!("--id '{id}'"))?;
     }
     let package = opened(&args.file).await?;
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
-    let (args, token) = (&PublishArgs { master, ..args.clone() }, client::token(&args.login));
-    let api = ApiClient::new(args.master.clone(), &trust, client::ServerKind::MainServer, token)?;
+    let (master, trust) = place::main_server(&args.at).await;
+    let at = MasterTargetArgs { master, ..args.at.clone() };
+    let (args, token) = (&PublishArgs { at, ..args.clone() }, client::token(&args.login));
+    let api =
+        ApiClient::new(args.at.master.clone(), &trust, client::ServerKind::MainServer, token)?;
     let TargetMeeting { id, anew } = create_meeting(&api, args).await?;
     let mut view = TransferView::new(language, args.json);
     let sent = tokio::select! {
@@ -197,7 +199,7 @@ async fn upload(
 }
 
 fn tell(args: &PublishArgs, meeting: &Value, id: &PackageId, language: Language) -> Result<()> {
-    let url = args.master.at(&format!("{}/download-package", place_of(id)));
+    let url = args.at.master.at(&format!("{}/download-package", place_of(id)));
     if args.json {
         let mut meeting = meeting.clone();
         meeting["download_url"] = url.as_str().into();

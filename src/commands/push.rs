@@ -58,7 +58,7 @@ async fn push(args: &PushArgs, language: Language) -> Result<()> {
     }
     let paths: Vec<PathBuf> = args.files.clone();
     let files = tasks::blocking(move || files::find(&paths)).await?;
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let token = client::token(&args.login);
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     let uploaded = upload_all(&api, files, args.json, language).await?;

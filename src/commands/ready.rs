@@ -26,7 +26,7 @@ pub(super) async fn run(args: &ReadyArgs, language: Language) -> Result<()> {
     let Ok(id) = args.id.parse::<PackageId>() else {
         return Err(UnknownMeeting(args.id.clone()).into());
     };
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, None)?;
     let meeting = look_until_ready(&api, &id, args, language).await?;
     terminal::print(match args.json {

@@ -23,7 +23,7 @@ use crate::{
 const TEXT_COLUMNS: usize = 40;
 
 pub(super) async fn run(args: &ListArgs, language: Language) -> Result<()> {
-    let (master, trust) = place::main_server(&args.master, &args.authority).await;
+    let (master, trust) = place::main_server(&args.at).await;
     let token = client::token(&args.login);
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     let list = api.get(client::NODES).await?;
