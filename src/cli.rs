@@ -12,6 +12,7 @@ mod gofd;
 mod help;
 mod messages;
 mod operate;
+mod remote_tasks;
 mod server;
 mod service;
 mod state;
@@ -37,6 +38,9 @@ pub use operate::{
     AuthorityArgs, ConfigArgs, ConfigCommand, ConfigTargetArgs, GetArgs, ListArgs, LoginArgs,
     MasterTargetArgs, MeetingsArgs, NodeDecisionArgs, NodeTargetArgs, NodesArgs, NodesCommand,
     OperateCommand, PublishArgs, ReadyArgs, StatusArgs, SyncArgs, VerifyArgs,
+};
+pub use remote_tasks::{
+    FindTasksArgs, RemoteTaskArgs, RunArgs, TaskTypesArgs, TasksArgs, TasksCommand,
 };
 pub use server::ServerUrl;
 pub use service::{InstallArgs, MainServerAddress, UninstallArgs};

@@ -14,6 +14,7 @@ mod publish;
 mod push;
 mod readiness;
 mod ready;
+mod remote_tasks;
 mod state;
 mod status;
 mod sync;
@@ -101,6 +102,8 @@ pub async fn run(command: OperateCommand, interrupt: &mut Interrupt) -> Result<(
         OperateCommand::Verify(args) => until(interrupt, verify::run(&args, language)).await,
         OperateCommand::Publish(args) => publish::run(&args, language, interrupt).await,
         OperateCommand::Push(args) => push::run(&args, language, interrupt).await,
+        OperateCommand::Run(args) => remote_tasks::run(&args, language, interrupt).await,
+        OperateCommand::Tasks(args) => until(interrupt, remote_tasks::tasks(args, language)).await,
         OperateCommand::Nodes(args) => until(interrupt, nodes::run(&args, language)).await,
         OperateCommand::Meetings(args) => meetings::run(&args, language, interrupt).await,
         OperateCommand::Ready(args) => until(interrupt, ready::run(&args, language)).await,

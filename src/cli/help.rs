@@ -9,7 +9,11 @@ use crate::terminal::Language;
 const GROUPS: &[(&str, &str, &[&str])] = &[
     ("运行", "Run", &["node", "master", "demo"]),
     ("查看", "Look", &["status", "nodes", "meetings", "ready", "casts", "verify"]),
-    ("更改", "Change", &["publish", "push", "cast", "sync", "config", "token", "gofd-password"]),
+    (
+        "更改",
+        "Change",
+        &["publish", "push", "run", "tasks", "cast", "sync", "config", "token", "gofd-password"],
+    ),
     ("下载", "Download", &["get", "bench"]),
     ("安装", "Install", &["install", "uninstall", "completions"]),
 ];

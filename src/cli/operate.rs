@@ -10,6 +10,7 @@ use super::{
     dispatch::PushArgs,
     gofd::GofdPasswordArgs,
     messages::{CastCommandArgs, CastsCommandArgs},
+    remote_tasks::{RunArgs, TasksArgs},
     server::{self, ServerUrl},
     units,
 };
@@ -44,6 +45,10 @@ pub enum OperateCommand {
     Publish(PublishArgs),
     /// Send files to nodes, from this machine through a main server.
     Push(PushArgs),
+    /// Have nodes run a task of a type that they offer, through a main server.
+    Run(RunArgs),
+    /// List remote tasks and the types that nodes offer, cancel or repeat one.
+    Tasks(TasksArgs),
     /// List a main server's nodes, or decide which nodes it accepts.
     Nodes(NodesArgs),
     /// List a main server's meetings, and how ready the nodes are for them.

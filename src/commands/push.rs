@@ -62,7 +62,7 @@ async fn push(args: &PushArgs, language: Language) -> Result<()> {
     let token = client::token(&args.login);
     let api = ApiClient::new(master, &trust, client::ServerKind::MainServer, token)?;
     let uploaded = upload_all(&api, files, args.json, language).await?;
-    let task = create(&api, &body(args, uploaded)).await?;
+    let task = create(&api, DISPATCH, &body(args, uploaded)).await?;
     if !args.json {
         terminal::print_line(&created(&task, language));
     }
@@ -77,13 +77,13 @@ async fn push(args: &PushArgs, language: Language) -> Result<()> {
 
 /// Creates the task. If the answer is lost, it is asked for again, and its key keeps it from
 /// being created twice.
-async fn create(api: &ApiClient, body: &Value) -> Result<Value, CallError> {
+pub(super) async fn create(api: &ApiClient, path: &str, body: &Value) -> Result<Value, CallError> {
     let is_full = |error: &CallError| {
         matches!(error, CallError::Refused { status: StatusCode::INSUFFICIENT_STORAGE, .. })
     };
     let mut tries = 1;
     loop {
-        let created = api.call_with(Method::POST, DISPATCH, |request| request.json(body)).await;
+        let created = api.call_with(Method::POST, path, |request| request.json(body)).await;
         match created {
             Err(error) if error.is_passing() && !is_full(&error) && tries < TRIES => {
                 let pause = backoff(tries, FIRST_PAUSE, LONGEST_PAUSE, fastrand::f64());

@@ -36,7 +36,7 @@ ENDING = {
     ],
 }
 # Streams have no end that schemathesis could wait for: `first_event` asks them.
-STREAMS = {"node": ["get_api_events", "get_api_casts"], "main server": ["get_api_v1_events", "get_api_v1_casts_stream"]}
+STREAMS = {"node": ["get_api_events", "get_api_casts"], "main server": ["get_api_v1_events", "get_api_v1_casts_stream", "get_api_v1_tasks_task_events"]}
 
 
 def only_loopback():

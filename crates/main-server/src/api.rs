@@ -19,10 +19,12 @@ pub(crate) mod metrics;
 pub(crate) mod node_casts;
 pub(crate) mod node_dispatch;
 pub(crate) mod node_key;
+pub(crate) mod node_remote_tasks;
 pub(crate) mod nodes;
 pub(crate) mod overview;
 pub(crate) mod readiness;
 pub(crate) mod path;
+pub(crate) mod remote_tasks;
 mod refusal;
 pub(crate) mod routing;
 pub(crate) mod seconds;
@@ -93,6 +95,7 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/api/v1/dispatch/{task}", get(dispatch::show).delete(dispatch::cancel))
         .route("/api/v1/dispatch/{task}/files", get(dispatch::files))
         .route("/api/v1/dispatch/{task}/retry", post(dispatch::retry))
+        .merge(remote_tasks::routes())
         .route("/api/v1/nodes/key", post(node_key::set).delete(node_key::clear))
         .layer(middleware::from_fn_with_state(access.clone(), access::require_operator))
         .layer(middleware::from_fn(wire::confidential));
@@ -133,6 +136,7 @@ fn open_routes(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route(edge_mirror_protocol::casts::PATH, get(node_casts::for_node).post(node_casts::send))
         .route(edge_mirror_protocol::casts::READ_PATH, post(node_casts::note_read))
         .merge(node_dispatch_routes())
+        .route(edge_mirror_protocol::remote_tasks::PATH, post(node_remote_tasks::exchange))
         .route("/metrics", get(metrics::metrics))
         .route(health::LIVE, get(health::live))
         .route(health::READY, get(metrics::ready))

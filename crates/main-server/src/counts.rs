@@ -22,6 +22,8 @@ pub(crate) struct MasterCounters {
     pub(crate) swept_packages: Counter,
     pub(crate) evicted_copies: Counter,
     pub(crate) casts: CounterFamily<SentCastKind>,
+    /// Runs of remote tasks that nodes reported.
+    pub(crate) runs: CounterFamily<ReportedRun>,
     pub(crate) dropped_casts: CounterFamily<DroppedCastReader>,
     /// Shared with the connections of CastRay's clients.
     pub(crate) castray_sockets: Arc<CounterFamily<SocketRefusal>>,
@@ -59,6 +61,17 @@ labels! {
     /// The reader that a live cast, or an event of CastRay's, was not given to, as it was too
     /// slow.
     DroppedCastReader { Subscriber => "subscriber", Node => "node", CastRay => "castray" }
+}
+
+labels! {
+    /// The end of a run of a remote task, as its node reports it; or it is not heard of again.
+    ReportedRun {
+        Succeeded => "succeeded",
+        Failed => "failed",
+        Stopped => "stopped",
+        Refused => "refused",
+        Lost => "lost",
+    }
 }
 
 labels! {

@@ -303,6 +303,7 @@ fn spawn_workers(
     workers.spawn("content prober", workers::probe_contents(server.clone(), token()));
     workers.spawn("fleet", workers::keep_fleet(server.clone(), token()));
     workers.spawn("dispatch", workers::keep_dispatch(server.clone(), token()));
+    workers.spawn("remote tasks", workers::keep_remote_tasks(server.clone(), token()));
     workers.spawn("file pulls", workers::pull_blobs(server.clone(), token()));
     workers.spawn("history", workers::keep_history(server.clone(), token()));
     workers.spawn("figures", workers::save_figures(server.clone(), token()));

@@ -112,6 +112,8 @@ pub(crate) enum RequestError {
     TooManyCasts(u64, u64),
     #[error("任务 {0} 不存在 / there is no task {0}")]
     UnknownTask(String),
+    #[error("节点的程序已重新启动 / the node's program was started again since")]
+    PastBoot,
     #[error("key “{0}” 已用于另一个任务 / the key “{0}” is another task's")]
     OtherTask(String),
     #[error("任务 {0} 已取消 / task {0} was cancelled")]
@@ -122,6 +124,20 @@ pub(crate) enum RequestError {
         "任务已达上限（{0} 个，或文件共 {1} 个），请先等待或取消一些，或收回一直保留的文件 / there are {0} tasks, or {1} files in all, that are not finished or whose files nodes keep; wait for some, or cancel some"
     )]
     TooManyTasks(usize, u64),
+    #[error(
+        "任务 {0} 尚未结束，或没有失败的部分 / task {0} is not finished, or nothing of it has failed"
+    )]
+    NothingFailed(String),
+    #[error("key “{0}” 已用于另一个任务 / the key “{0}” is another task's")]
+    OtherRemoteTask(String),
+    #[error(
+        "未结束的远程任务过多（上限 {0} 个，所有任务共 {1} 字节），请等待或取消一些 / too many remote tasks are not finished (at most {0}, and {1} bytes of all); wait for some, or cancel some"
+    )]
+    TooManyRemoteTasks(usize, usize),
+    #[error(
+        "同时查看的任务进度过多，请稍后再试 / too many programs follow tasks already, try again later"
+    )]
+    TooManyFollowers,
     #[error("没有上传过 SHA-256 为 {0} 的文件 / no file with the SHA-256 {0} was uploaded")]
     UnknownUpload(Sha256),
     #[error(

@@ -4,7 +4,8 @@
 //! worker, the writer, carries out: apply, save, publish; what a reader sees is on disk.
 //! Locks are taken in the order `uplinks`, `registry`, `claims`, `download_log`, `limited`,
 //! those of the shared packages, the store's own, `others`, `listening_since`, and never held
-//! across an `.await`. `starts_seen` is taken alone.
+//! across an `.await`. The sessions of remote tasks come last, and before their bells.
+//! `starts_seen` is taken alone.
 
 mod announcements;
 mod cast_outbox;
@@ -20,6 +21,7 @@ mod options;
 mod packages;
 mod pieces;
 mod relay;
+mod remote_tasks;
 mod sharing;
 mod virtual_nodes;
 
@@ -35,6 +37,7 @@ pub(crate) use gofd::{GofdCallRefusal, GofdGateway, TaskSeed};
 pub(crate) use options::OptionsInForce;
 pub use options::{LiveOptions, OptionSource, ShownOption, ShownOptions};
 pub(crate) use packages::SharedPackages;
+pub(crate) use remote_tasks::RemoteTaskService;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -140,6 +143,7 @@ pub(crate) struct Server {
     /// Casts that are in memory alone.
     pub(crate) live_casts: CastOutbox,
     pub(crate) dispatch: DispatchService,
+    pub(crate) remote_tasks: RemoteTaskService,
     /// The gateway for clients and agents of GoFD, where that is turned on.
     pub(crate) gofd: Option<Arc<GofdGateway>>,
     /// The kept casts, for operators; and for nodes, which wait for no search.
@@ -210,6 +214,8 @@ pub(crate) struct WorkerSignals {
     pub(crate) casts: Notify,
     /// Tasks may have come to their end, or their turn.
     pub(crate) dispatch: Notify,
+    /// Remote tasks, or places for them, may have come.
+    pub(crate) remote_tasks: Notify,
     pub(crate) announcer: Notify,
     pub(crate) prober: Notify,
     pub verifier: Notify,
@@ -267,6 +273,7 @@ impl Server {
             cast_outbox: CastOutbox::new(subscribers.clone()),
             live_casts: CastOutbox::live(subscribers),
             dispatch: DispatchService::new(state.dispatch),
+            remote_tasks: RemoteTaskService::new(state.remote_tasks),
             gofd: None,
             cast_records,
             node_casts,
@@ -303,7 +310,17 @@ impl Server {
         let (access, dispatch) = (self.shared_access(), self.dispatch.table());
         let (routing, groups) = (self.rules(), self.groups());
         let virtual_nodes = VirtualNodes::clone(&self.virtual_nodes());
-        MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch }
+        let remote_tasks = self.remote_tasks.table();
+        MasterState {
+            meetings,
+            nodes,
+            routing,
+            groups,
+            virtual_nodes,
+            access,
+            dispatch,
+            remote_tasks,
+        }
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, NodeRegistry> {

@@ -30,6 +30,7 @@ pub(crate) mod readiness;
 pub(crate) mod redirect;
 pub(crate) mod registry;
 pub(crate) mod relay;
+pub(crate) mod remote_tasks;
 pub(crate) mod routing;
 pub(crate) mod shared_calls;
 pub(crate) mod virtual_nodes;

@@ -11,6 +11,7 @@ mod gofd_agents;
 mod history;
 mod live_casts;
 mod packages;
+mod remote_tasks;
 mod routing;
 mod sharing;
 mod virtual_nodes;

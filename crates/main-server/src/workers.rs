@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 mod contents;
 mod demand;
 mod dispatch;
+mod remote_tasks;
 mod figures;
 mod fleet;
 mod gofd;
@@ -47,6 +48,7 @@ pub(crate) use fleet::keep_fleet;
 pub(crate) use gofd::keep_gofd;
 pub(crate) use history::keep_history;
 pub(crate) use packages::{keep_package_store, pull_packages};
+pub(crate) use remote_tasks::keep_remote_tasks;
 pub(crate) use sharing::{share_access, share_calls};
 pub(crate) use writer::write;
 

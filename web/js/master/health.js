@@ -49,7 +49,7 @@ const numbers = (status) => {
 
 const VIEW_OF = {
   meeting_without_package: "meetings", node_unreachable: "nodes", node_wrong_content: "nodes", no_nodes: "nodes", limit_reached: "nodes",
-  node_silent: "nodes", node_moves: "nodes", nodes_pending: "nodes", nodes_accepted: "nodes", open_nodes: "nodes",
+  node_silent: "nodes", node_keeps_running: "nodes", node_moves: "nodes", nodes_pending: "nodes", nodes_accepted: "nodes", open_nodes: "nodes",
 };
 
 const linkOf = ({ code }) =>

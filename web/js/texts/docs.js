@@ -17,6 +17,7 @@ export default {
       Status: ["状态", "Status"],
       Casts: ["消息", "Casts"],
       Dispatch: ["文件分发", "Dispatch"],
+      "Remote tasks": ["远程任务", "Remote tasks"],
       Settings: ["配置", "Settings"],
       Service: ["服务", "Service"],
       "Pages and documents": ["页面与文档", "Pages and documents"],

@@ -66,6 +66,8 @@ export default {
       "请检查该节点的磁盘，并在它的管理页面上重新校验这个会议包；内容正确之后会自动恢复。",
       "Check the node's disk, and verify the package on the node's page. The node is used again as soon as the package is right.",
     ],
+    node_keeps_running: ["节点 {node} 仍在执行 {n} 个应已停止的任务，不再分给它任务。", "The node {node} still runs {n} remote tasks that it was told to stop. It is given no more."],
+    "node_keeps_running.do": ["请查看该节点的日志；必要时重新启动它。", "Look at the node's log, and restart it if need be."],
     node_unreachable: ["连接不上节点 {node}（{address}），平板不会被引导到那里。", "The node {node} can't be reached at {address}, so no tablets are sent there."],
     "node_unreachable.do": [
       "请检查节点所在机器的防火墙是否放行这个端口，以及节点配置中的公布地址是否正确。",

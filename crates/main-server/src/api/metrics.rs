@@ -25,6 +25,7 @@ use crate::{
         meetings::{MeetingPhase, MeetingTable},
         registry::NodeReachability,
         relay::plan::PackageTree,
+        remote_tasks::RemoteTaskPhase,
     },
 };
 
@@ -61,6 +62,7 @@ pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Response {
         casts(&mut page, &server);
         gofd(&mut page, &server);
         dispatch(&mut page, &server);
+        remote_tasks(&mut page, &server);
         meetings(&mut page, &server.book());
         packages(&mut page, &server);
         package_store(&mut page, &server);
@@ -208,6 +210,48 @@ fn dispatch(page: &mut Exposition, server: &Server) {
     }
     page.counter("edge_mirror_master_dispatch_sent_bytes_total", "Bytes of files sent to nodes.")
         .put(&[], server.dispatch.traffic.served_bytes());
+}
+
+fn remote_tasks(page: &mut Exposition, server: &Server) {
+    let table = server.remote_tasks.table();
+    let mut counts = [0_usize; RemoteTaskPhase::ALL.len()];
+    let (mut waiting, mut running) = (0, 0);
+    for entry in table.newest(None) {
+        counts[entry.phase() as usize] += 1;
+        if entry.task.finished.is_none() {
+            waiting += entry.waiting_parts();
+            running += entry.progress().running;
+        }
+    }
+    let mut family = page.gauge(
+        "edge_mirror_master_remote_tasks",
+        "Remote tasks by status; finished ones are kept until others need their room.",
+    );
+    for phase in RemoteTaskPhase::ALL {
+        family.put(&[("status", phase.name())], counts[phase as usize]);
+    }
+    let mut family = page.gauge(
+        "edge_mirror_master_remote_task_runs",
+        "Runs of remote tasks that wait for a node, and those that are given to one.",
+    );
+    family.put(&[("state", "waiting")], waiting);
+    family.put(&[("state", "given")], running);
+    let mut workers = server.worker_nodes();
+    workers.retain(|node| node.asks);
+    let places: u32 = workers.iter().map(|node| node.places).fold(0, u32::saturating_add);
+    page.gauge("edge_mirror_master_remote_task_nodes", "Nodes that ask for remote tasks.")
+        .put(&[], workers.len());
+    page.gauge(
+        "edge_mirror_master_remote_task_places",
+        "Runs of remote tasks that those nodes do at a time.",
+    )
+    .put(&[], places);
+    page.tally(
+        "edge_mirror_master_remote_task_runs_total",
+        "Runs of remote tasks that have ended, by how; lost ones were not heard of again.",
+        "end",
+        &server.counts.runs,
+    );
 }
 
 fn casts(page: &mut Exposition, server: &Server) {

@@ -51,6 +51,12 @@ const SLICE_BYTES: usize = 16 << 10;
 /// The accepted node that a request names, if it comes from there.
 pub(crate) struct AcceptedNode(String);
 
+impl AcceptedNode {
+    pub(super) fn id(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromRequestParts<Arc<Server>> for AcceptedNode {
     type Rejection = RequestError;
 

@@ -192,6 +192,7 @@ fn read_heartbeat(
         takes_files: mirror.as_ref().is_some_and(|mirror| mirror.takes_files),
         percent: load.map_or(0, |load| load.busiest()),
         work_percent: load.map_or(0, |load| load.work()),
+        memory_percent: load.map(|load| load.memory),
         relay,
         pulls: known_pulls(server, pulls.unwrap_or_default()),
         failed_pulls: known_failed_pulls(server, failed_pulls.unwrap_or_default()),

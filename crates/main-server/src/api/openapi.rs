@@ -2,6 +2,7 @@
 
 mod casts;
 mod dispatch;
+mod remote_tasks;
 mod fleet_nodes;
 mod virtual_nodes;
 
@@ -76,6 +77,8 @@ fn operations() -> Vec<Operation> {
     all.push(casts::of_readers());
     all.extend(dispatch::operations());
     all.extend(dispatch::of_nodes());
+    all.extend(remote_tasks::operations());
+    all.extend(remote_tasks::of_nodes());
     all.push(
         call(Method::GET, "/", "Pages and documents", "The page")
             .asks(&["If-None-Match"])

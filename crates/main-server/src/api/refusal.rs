@@ -41,6 +41,9 @@ impl RequestError {
             | Self::NodeIdTaken(_)
             | Self::TaskCancelled(_)
             | Self::NothingToRetry(_)
+            | Self::NothingFailed(_)
+            | Self::OtherRemoteTask(_)
+            | Self::PastBoot
             | Self::FilesGone(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::TooManyValues(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyNewNodes(_) | Self::TooManyNodesOfClient(_) | Self::TooManyPending(_) => {
@@ -69,10 +72,12 @@ impl RequestError {
             | Self::TooManyNodes(_)
             | Self::NodesBytes(_)
             | Self::TooManyLargeBodies
+            | Self::TooManyFollowers
             | Self::TooManyUploads => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoom(_)
             | Self::TooManyCasts(..)
             | Self::TooManyTasks(..)
+            | Self::TooManyRemoteTasks(..)
             | Self::TooManyVirtualNodes(_) => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
         groups::NodeGroups,
         master_state::{MasterState, StateChanges},
         meetings::{Meeting, MeetingTable},
+        remote_tasks::{RemotePart, RemoteTask, RemoteTaskTable},
         routing::RoutingRules,
         virtual_nodes::VirtualNodes,
     },
@@ -52,6 +53,10 @@ pub(super) enum DocumentKind {
     Dispatch,
     /// The files of one.
     DispatchFiles,
+    /// A remote task.
+    RemoteTask,
+    /// A part of one: the task's id, a dot, its number.
+    RemotePart,
     /// Its revision grows when the state is replaced or moved: changes of what was there
     /// before are not taken any more.
     Generation,
@@ -62,7 +67,7 @@ pub(super) enum DocumentKind {
 }
 
 impl DocumentKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Meeting,
         Self::Node,
         Self::RefusedNode,
@@ -75,6 +80,8 @@ impl DocumentKind {
         Self::Access,
         Self::Dispatch,
         Self::DispatchFiles,
+        Self::RemoteTask,
+        Self::RemotePart,
         Self::Generation,
         Self::Import,
         Self::Moved,
@@ -99,6 +106,8 @@ impl DocumentKind {
             Self::Access => "access",
             Self::Dispatch => "dispatch",
             Self::DispatchFiles => "dispatch_files",
+            Self::RemoteTask => "remote_task",
+            Self::RemotePart => "remote_part",
             Self::Generation => "holder",
             Self::Import => "import",
             Self::Moved => "moved",
@@ -241,6 +250,7 @@ pub(super) fn parse(
     let (mut figures, mut access) = (BTreeMap::new(), None);
     let mut virtual_nodes = Vec::new();
     let (mut tasks, mut task_files) = (Vec::new(), Vec::new());
+    let (mut remote_tasks, mut remote_parts) = (Vec::new(), Vec::new());
     for SavedDocument { kind, id, revision, json } in documents {
         let malformed =
             |error| WriteFault::Damaged(format!("document {kind} '{id}' is malformed: {error}"));
@@ -284,6 +294,12 @@ pub(super) fn parse(
                     .map_err(|_| WriteFault::Damaged(format!("'{id}' is no id of a task")))?;
                 task_files.push((task, serde_json::from_str(json).map_err(malformed)?));
             }
+            DocumentKind::RemoteTask => {
+                remote_tasks.push(serde_json::from_str::<RemoteTask>(json).map_err(malformed)?);
+            }
+            DocumentKind::RemotePart => {
+                remote_parts.push(serde_json::from_str::<RemotePart>(json).map_err(malformed)?);
+            }
             DocumentKind::Import => imported = Some(text()?.value),
             DocumentKind::Moved => moved = Some(text()?.value),
             DocumentKind::Generation => {}
@@ -299,8 +315,18 @@ pub(super) fn parse(
     let meetings = MeetingTable { token, meetings };
     let (routing, groups) = (Arc::new(routing), Arc::new(groups));
     let dispatch = Arc::new(DispatchTable::new(tasks, task_files));
+    let remote_tasks = Arc::new(RemoteTaskTable::new(remote_tasks, remote_parts));
     let virtual_nodes = VirtualNodes::new(virtual_nodes);
-    let state = MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch };
+    let state = MasterState {
+        meetings,
+        nodes,
+        routing,
+        groups,
+        virtual_nodes,
+        access,
+        dispatch,
+        remote_tasks,
+    };
     Ok((known, Some(SavedState { state, has_fleet, imported, moved, figures })))
 }
 

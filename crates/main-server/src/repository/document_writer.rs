@@ -11,7 +11,8 @@ use super::{
     history,
     log::{self, LogTopic, NewEntry},
     net_changes::{
-        NetChange, dispatch_documents, net_changes, node_documents, virtual_node_documents,
+        NetChange, dispatch_documents, net_changes, node_documents, remote_task_documents,
+        virtual_node_documents,
     },
     statements::{RowsStatement, chunks},
 };
@@ -77,19 +78,12 @@ impl<'a> DocumentWriter<'a> {
         if let Some(groups) = groups {
             self.put(DocumentKind::Groups, "", 0, json(&**groups));
         }
-        for ((kind, id), document) in node_documents(nodes) {
-            match document {
-                Some(document) => self.put(kind, &id, 0, document),
-                None => self.remove(kind, &id).await?,
-            }
-        }
-        for ((kind, id), document) in virtual_node_documents(&all.virtual_nodes) {
-            match document {
-                Some(document) => self.put(kind, &id, 0, document),
-                None => self.remove(kind, &id).await?,
-            }
-        }
-        for ((kind, id), document) in dispatch_documents(dispatch) {
+        let documents = node_documents(nodes)
+            .into_iter()
+            .chain(virtual_node_documents(&all.virtual_nodes))
+            .chain(dispatch_documents(dispatch))
+            .chain(remote_task_documents(&all.remote_tasks));
+        for ((kind, id), document) in documents {
             match document {
                 Some(document) => self.put(kind, &id, 0, document),
                 None => self.remove(kind, &id).await?,

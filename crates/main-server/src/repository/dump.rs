@@ -79,6 +79,7 @@ impl StateDump {
             DocumentKind::Routing,
             DocumentKind::Groups,
             DocumentKind::Dispatch,
+            DocumentKind::RemoteTask,
         ];
         let kept = kept.map(DocumentKind::name);
         self.lines.iter().any(|line| kept.contains(&&*line.kind))

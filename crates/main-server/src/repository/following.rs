@@ -19,6 +19,7 @@ use crate::state::{
     fleet::NodeChange,
     master_state::{MasterState, StateChanges},
     meetings::MeetingChange,
+    remote_tasks::RemoteChange,
     routing::RoutingRules,
     virtual_nodes::VirtualNodeChange,
 };
@@ -198,6 +199,14 @@ impl<'a> ChangeReader<'a> {
                 let files = serde_json::from_str(json).map_err(malformed)?;
                 self.changes.dispatch.push(DispatchChange::PutFiles(task, Arc::new(files)));
             }
+            DocumentKind::RemoteTask => {
+                let task = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.remote_tasks.push(RemoteChange::Put(Arc::new(task)));
+            }
+            DocumentKind::RemotePart => {
+                let part = serde_json::from_str(json).map_err(malformed)?;
+                self.changes.remote_tasks.push(RemoteChange::PutPart(Arc::new(part)));
+            }
             // Of the database itself, or of another main server.
             DocumentKind::Figures
             | DocumentKind::Generation
@@ -239,8 +248,13 @@ impl<'a> ChangeReader<'a> {
                 let task = id.parse().map_err(|_| unreadable())?;
                 self.changes.dispatch.push(DispatchChange::Remove(task));
             }
+            DocumentKind::RemoteTask => {
+                let task = id.parse().map_err(|_| unreadable())?;
+                self.changes.remote_tasks.push(RemoteChange::Remove(task, Arc::default()));
+            }
             // They go with their task.
             DocumentKind::DispatchFiles
+            | DocumentKind::RemotePart
             | DocumentKind::Access
             | DocumentKind::Fleet
             | DocumentKind::Token

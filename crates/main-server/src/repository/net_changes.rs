@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use edge_mirror_protocol::{
     dispatch::TaskId,
     package::{PackageId, percent_encoded},
+    remote_tasks::RemoteTaskId,
 };
 
 use super::document::{DocumentKey, DocumentKind, json};
@@ -12,6 +13,7 @@ use crate::state::{
     dispatch::DispatchChange,
     fleet::NodeChange,
     meetings::{Meeting, MeetingChange},
+    remote_tasks::RemoteChange,
     virtual_nodes::VirtualNodeChange,
 };
 
@@ -60,6 +62,35 @@ pub(super) fn dispatch_documents(
         DispatchChange::Put(task) => Some(json(&**task)),
         DispatchChange::PutFiles(_, files) => Some(json(&**files)),
         DispatchChange::Remove(_) => None,
+    };
+    last.into_iter().map(|(key, change)| (key, change.and_then(text))).collect()
+}
+
+/// The documents of remote tasks and their parts after all changes; None: it is gone.
+pub(super) fn remote_task_documents(
+    changes: &[RemoteChange],
+) -> BTreeMap<DocumentKey, Option<String>> {
+    // Only the last change of each is written out.
+    let mut last: BTreeMap<DocumentKey, Option<&RemoteChange>> = BTreeMap::new();
+    let task = |id: &RemoteTaskId| (DocumentKind::RemoteTask, id.to_string());
+    let part =
+        |id: &RemoteTaskId, number: u32| (DocumentKind::RemotePart, format!("{id}.{number}"));
+    for change in changes {
+        match change {
+            RemoteChange::Put(put) => drop(last.insert(task(&put.id), Some(change))),
+            RemoteChange::PutPart(put) => {
+                last.insert(part(&put.task, put.number), Some(change));
+            }
+            RemoteChange::Remove(id, numbers) => {
+                last.insert(task(id), None);
+                last.extend(numbers.iter().map(|number| (part(id, *number), None)));
+            }
+        }
+    }
+    let text = |change: &RemoteChange| match change {
+        RemoteChange::Put(task) => Some(json(&**task)),
+        RemoteChange::PutPart(part) => Some(json(&**part)),
+        RemoteChange::Remove(..) => None,
     };
     last.into_iter().map(|(key, change)| (key, change.and_then(text))).collect()
 }

@@ -18,6 +18,7 @@ use crate::{
         groups::NodeGroups,
         index::IndexedMeetings,
         master_state::{MasterCommand, MasterState},
+        remote_tasks::RemoteTaskTable,
         routing::RoutingRules,
         virtual_nodes::VirtualNodes,
     },
@@ -46,14 +47,23 @@ pub(crate) struct PublishedState {
     virtual_nodes: VirtualNodes,
     access: Option<Arc<str>>,
     dispatch: Arc<DispatchTable>,
+    remote_tasks: Arc<RemoteTaskTable>,
 }
 
 impl From<MasterState> for PublishedState {
     fn from(state: MasterState) -> Self {
-        let MasterState { meetings, nodes, routing, groups, virtual_nodes, access, dispatch } =
-            state;
+        let MasterState {
+            meetings,
+            nodes,
+            routing,
+            groups,
+            virtual_nodes,
+            access,
+            dispatch,
+            remote_tasks,
+        } = state;
         let meetings = Arc::new(meetings.into());
-        Self { meetings, nodes, routing, groups, virtual_nodes, access, dispatch }
+        Self { meetings, nodes, routing, groups, virtual_nodes, access, dispatch, remote_tasks }
     }
 }
 
@@ -127,6 +137,7 @@ impl Server {
             self.groups.store(groups);
             self.apply_access(access);
             self.apply_dispatch(dispatch);
+            self.apply_remote_tasks(state.remote_tasks);
         }
         // Covers packages, too: each replacement ends with a change. Nobody is told of
         // a package before there is a parent to pull it from.
@@ -140,6 +151,13 @@ impl Server {
             changed
         });
         self.wake_puller();
+    }
+
+    /// Shows a saved state of which nothing but remote tasks has changed.
+    pub(crate) fn publish_remote_tasks(&self, state: Option<PublishedState>) {
+        if let Some(state) = state {
+            self.apply_remote_tasks(state.remote_tasks);
+        }
     }
 
     /// Puts a package in place by `put`, and changes the token if that gave

@@ -13,6 +13,7 @@ use crate::state::{
     fleet::{NodeChange, NodeProfile, commands::NodeCommand},
     groups::GroupCommand,
     master_state::{MasterCommand, MasterState, StateChanges},
+    remote_tasks::commands::RemoteTaskCommand,
     virtual_nodes::VirtualNodeCommand,
 };
 
@@ -90,6 +91,9 @@ pub(crate) enum AuditAction {
     DispatchCreated,
     DispatchCancelled,
     DispatchRetried,
+    RemoteTaskCreated,
+    RemoteTaskCancelled,
+    RemoteTaskRetried,
     NodeKeySet,
     NodeKeyRemoved,
 }
@@ -157,6 +161,7 @@ impl AuditEvent {
                 Some(Self::about(AuditAction::VirtualNodeRemoved, id))
             }
             MasterCommand::Dispatch(command) => Self::of_dispatch(command),
+            MasterCommand::RemoteTask(command) => Self::of_remote_task(command),
             MasterCommand::Route(rules) => {
                 let event = Self::new(AuditAction::RulesChanged);
                 Some(
@@ -215,6 +220,31 @@ impl AuditEvent {
                 Self::about(AuditAction::DispatchRetried, id.as_str())
             }
             DispatchCommand::Report { .. } | DispatchCommand::Advance { .. } => return None,
+        };
+        Some(event)
+    }
+
+    /// Without parameters and inputs: they may be large, and are in the task itself.
+    fn of_remote_task(command: &RemoteTaskCommand) -> Option<Self> {
+        let event = match command {
+            RemoteTaskCommand::Create(task) => {
+                Self::about(AuditAction::RemoteTaskCreated, task.id.as_str())
+                    .with("type", json!(task.task_type))
+                    .with("spread", json!(task.spread))
+                    .with("to", json!(task.to))
+            }
+            RemoteTaskCommand::Cancel { id, .. } => {
+                Self::about(AuditAction::RemoteTaskCancelled, id.as_str())
+            }
+            RemoteTaskCommand::Retry { id, new_id, .. } => {
+                Self::about(AuditAction::RemoteTaskRetried, id.as_str())
+                    .with("again", json!(new_id))
+            }
+            RemoteTaskCommand::Assign(_)
+            | RemoteTaskCommand::Report { .. }
+            | RemoteTaskCommand::Release { .. }
+            | RemoteTaskCommand::GiveUp { .. }
+            | RemoteTaskCommand::Advance { .. } => return None,
         };
         Some(event)
     }

@@ -21,6 +21,10 @@ use crate::{
         groups::{GroupCommand, NodeGroups},
         history::HistoryChange,
         meetings::{MeetingChanges, MeetingTable},
+        remote_tasks::{
+            RemoteChange, RemoteTaskTable,
+            commands::{self as remote_task_commands, RemoteTaskCommand},
+        },
         routing::RoutingRules,
         virtual_nodes::{VirtualNodeChange, VirtualNodeCommand, VirtualNodes},
     },
@@ -36,6 +40,7 @@ pub(crate) struct MasterState {
     /// The file of credentials, where main servers share the state.
     pub(crate) access: Option<Arc<str>>,
     pub(crate) dispatch: Arc<DispatchTable>,
+    pub(crate) remote_tasks: Arc<RemoteTaskTable>,
 }
 
 /// The differences that one command made, or several one after the other.
@@ -51,6 +56,8 @@ pub(crate) struct StateChanges {
     pub(crate) access: Option<Arc<str>>,
     /// The last one of each task and of its files counts.
     pub(crate) dispatch: Vec<DispatchChange>,
+    /// The last one of each task and of each part counts.
+    pub(crate) remote_tasks: Vec<RemoteChange>,
     /// Records of them, which are only added.
     pub(crate) audit: Vec<AuditRecord>,
     /// Read at the start alone: they change with each download.
@@ -66,6 +73,7 @@ pub(crate) enum MasterCommand {
     Group(GroupCommand),
     VirtualNode(VirtualNodeCommand),
     Dispatch(DispatchCommand),
+    RemoteTask(RemoteTaskCommand),
     /// Credentials that were changed at one of the main servers that share them.
     ShareAccess {
         /// The shared ones that were changed.
@@ -108,6 +116,12 @@ impl From<DispatchCommand> for MasterCommand {
     }
 }
 
+impl From<RemoteTaskCommand> for MasterCommand {
+    fn from(command: RemoteTaskCommand) -> Self {
+        Self::RemoteTask(command)
+    }
+}
+
 impl From<MeetingChanges> for StateChanges {
     fn from(meetings: MeetingChanges) -> Self {
         Self { meetings, ..Self::default() }
@@ -130,6 +144,7 @@ impl StateChanges {
         self.virtual_nodes.extend(later.virtual_nodes);
         self.access = later.access.or(self.access.take());
         self.dispatch.extend(later.dispatch);
+        self.remote_tasks.extend(later.remote_tasks);
         self.audit.extend(later.audit);
         self.figures = later.figures.or(self.figures.take());
         self.history.extend(later.history);
@@ -143,6 +158,7 @@ impl StateChanges {
             && self.virtual_nodes.is_empty()
             && self.access.is_none()
             && self.dispatch.is_empty()
+            && self.remote_tasks.is_empty()
             && self.audit.is_empty()
             && self.figures.is_none()
             && self.history.is_empty()
@@ -166,6 +182,9 @@ impl MasterState {
         }
         if !changes.dispatch.is_empty() {
             Arc::make_mut(&mut self.dispatch).merge(&changes.dispatch);
+        }
+        if !changes.remote_tasks.is_empty() {
+            Arc::make_mut(&mut self.remote_tasks).merge(&changes.remote_tasks);
         }
     }
 
@@ -213,6 +232,11 @@ pub(crate) fn apply(
         MasterCommand::Dispatch(command) => {
             let changes = dispatch_commands::apply(&state.dispatch, &state.nodes, command)?;
             Ok(StateChanges { dispatch: changes, ..StateChanges::default() })
+        }
+        MasterCommand::RemoteTask(command) => {
+            let (table, nodes) = (&state.remote_tasks, &state.nodes);
+            let remote_tasks = remote_task_commands::apply(table, nodes, command)?;
+            Ok(StateChanges { remote_tasks, ..StateChanges::default() })
         }
         MasterCommand::ShareAccess { base, text } => {
             let text = match &state.access {

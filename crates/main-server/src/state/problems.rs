@@ -88,6 +88,8 @@ pub(crate) struct FleetSnapshot {
     pub(crate) silent: Vec<(Arc<KnownNode>, UnixMillis)>,
     /// Known nodes that call from another address, and that one.
     pub(crate) moving: Vec<(Arc<KnownNode>, String)>,
+    /// Nodes that go on with runs that they were told to stop, and how many.
+    pub(crate) stubborn: Vec<(String, usize)>,
     /// Nodes that wait, those that move included.
     pub(crate) pending: usize,
     /// Nodes are accepted until then, after an upgrade.
@@ -114,6 +116,9 @@ pub(crate) fn find_problems(seen: &MasterSnapshot) -> Vec<Problem> {
     found.extend(seen.failing.iter().take(MAX_OF_A_KIND).map(failing));
     found.extend(seen.wrong.iter().take(MAX_OF_A_KIND).map(wrong_content));
     found.extend(silent(&seen.fleet));
+    found.extend(seen.fleet.stubborn.iter().take(MAX_OF_A_KIND).map(|(node, count)| {
+        Problem::error("node_keeps_running", json!({"node": node, "n": count}))
+    }));
     if seen.any_running && seen.nodes.is_empty() {
         found.push(Problem::warning("no_nodes", json!({})));
     }
@@ -288,6 +293,8 @@ mod tests {
         assert_eq!(well(|seen| seen.packages.is_unshared = true), ["packages_not_shared"]);
         const SILENT: &[UnixMillis] = &[UnixMillis::from_secs(1)];
         assert_eq!(well(|seen| seen.silent_servers = SILENT), ["main_server_silent"]);
+        let stubborn = |seen: &mut MasterSnapshot| seen.fleet.stubborn = vec![("a".into(), 1)];
+        assert_eq!(well(stubborn), ["node_keeps_running"]);
         let unusable = || Problem::error("certificate_unusable", json!({}));
         let bad = codes(&[], None, |seen| seen.certificate = vec![unusable()]);
         assert_eq!(bad, ["certificate_unusable", "no_nodes"]);

@@ -84,6 +84,8 @@ pub(crate) struct HeartbeatReport {
     pub percent: u8,
     /// The busier of CPU and uplink.
     pub work_percent: u8,
+    /// None if it does not say.
+    pub(crate) memory_percent: Option<u8>,
     pub relay: Option<RelayReport>,
     /// Sorted by id, each id once; so are the next.
     pub pulls: Vec<PullReport>,
@@ -225,6 +227,7 @@ impl NodeRegistry {
             node.takes_files = beat.takes_files;
             node.percent = beat.percent;
             node.work_percent = beat.work_percent;
+            node.memory_percent = beat.memory_percent;
             node.placement = placement;
             node.redirects = 0;
             node.holding = holding;
@@ -319,6 +322,18 @@ impl NodeRegistry {
     pub(crate) fn without_files(&self, now: UnixMillis) -> impl Iterator<Item = &str> {
         let without = |(_, node): &(&str, &RegisteredNode)| node.reported && !node.takes_files;
         self.live(now).filter(without).map(|(node_id, _)| node_id)
+    }
+
+    /// True if the node has this version of a package.
+    pub(crate) fn has_package(&self, node_id: &str, id: &PackageId, current: Sha256) -> bool {
+        self.nodes.get(node_id).is_some_and(|node| node.holds(id, current).is_some())
+    }
+
+    /// CPU, or uplink where that is busier, and memory of a node's machine in percent; None if
+    /// it does not say.
+    pub(crate) fn machine(&self, node_id: &str) -> Option<(u8, u8)> {
+        let node = self.nodes.get(node_id)?;
+        Some((node.work_percent, node.memory_percent?))
     }
 
     pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = (&str, &RegisteredNode)> {
@@ -483,6 +498,7 @@ mod tests {
             takes_files: false,
             percent: 0,
             work_percent: 0,
+            memory_percent: None,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

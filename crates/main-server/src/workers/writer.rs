@@ -287,6 +287,12 @@ impl AppliedBatch {
         Self { state, changes, announced, replies }
     }
 
+    fn is_of_remote_tasks(&self) -> bool {
+        let is_one =
+            |reply: &PendingReply| matches!(reply.change.command, MasterCommand::RemoteTask(_));
+        self.announced.is_empty() && self.replies.iter().all(is_one)
+    }
+
     /// The commands, for another try.
     fn into_batch(self) -> impl Iterator<Item = PendingChange> {
         self.replies.into_iter().map(|reply| reply.change)
@@ -294,10 +300,15 @@ impl AppliedBatch {
 
     /// Shows what was saved, and answers, in this order.
     async fn finish(self, server: &Arc<Server>) {
+        let is_of_remote_tasks = self.is_of_remote_tasks();
         let Self { state, announced, mut replies, .. } = self;
         let publishing = server.clone();
         let replies = tasks::blocking(move || {
-            publishing.publish(state);
+            match is_of_remote_tasks {
+                // Thousands a second, of which no node's poll and no package depends.
+                true => publishing.publish_remote_tasks(state),
+                false => publishing.publish(state),
+            }
             replies.iter_mut().for_each(|reply| reply.remove_package(&publishing));
             replies
         });

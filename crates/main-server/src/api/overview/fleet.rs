@@ -60,6 +60,7 @@ pub(crate) fn snapshot(
     FleetSnapshot {
         silent: silent.collect(),
         moving: moving.collect(),
+        stubborn: server.remote_tasks.stubborn_nodes(now),
         pending: claims.len(),
         accepting_until: known.open_until(now),
         is_open: server.node_policy() == NodePolicy::Open && !asks_for_key,

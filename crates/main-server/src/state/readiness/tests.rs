@@ -59,6 +59,7 @@ fn heard(registry: &mut NodeRegistry, node_id: &str, said: &Said, now: f64) {
         takes_files: false,
         percent: 0,
         work_percent: 0,
+        memory_percent: None,
         relay: None,
         pulls: said.pull.iter().map(|(received, rate)| pull(*received, *rate)).collect(),
         failed_pulls: said.failed.iter().map(|text| failed(text)).collect(),

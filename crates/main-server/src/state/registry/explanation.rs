@@ -165,6 +165,7 @@ mod tests {
             takes_files: false,
             percent,
             work_percent: 0,
+            memory_percent: None,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

@@ -380,6 +380,7 @@ mod tests {
                         takes_files: false,
                         percent: 0,
                         work_percent: 0,
+                        memory_percent: None,
                         relay: None,
                         pulls: vec![],
                         failed_pulls: vec![],

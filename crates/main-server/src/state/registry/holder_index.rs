@@ -241,6 +241,7 @@ mod tests {
             takes_files: false,
             percent: if is_busy { 95 } else { 5 },
             work_percent: 0,
+            memory_percent: None,
             relay: None,
             pulls: vec![],
             failed_pulls: vec![],

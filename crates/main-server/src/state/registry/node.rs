@@ -39,6 +39,8 @@ pub(crate) struct RegisteredNode {
     pub(super) percent: u8,
     /// The busier of CPU and uplink.
     pub(super) work_percent: u8,
+    /// None if it does not say.
+    pub(super) memory_percent: Option<u8>,
     pub(super) placement: NodePlacement,
     pub(crate) reach: NodeReachability,
     /// The time since which it is so.
@@ -92,6 +94,7 @@ impl RegisteredNode {
             takes_files: false,
             percent: 0,
             work_percent: 0,
+            memory_percent: None,
             placement: NodePlacement::default(),
             reach: NodeReachability::Unknown,
             reached_at: now,

@@ -657,6 +657,7 @@ impl Simulation {
             takes_files: false,
             percent: 0,
             work_percent: 0,
+            memory_percent: None,
             relay: Some(RelayReport {
                 address: format!("10.0.0.{n}:1"),
                 https: false,
