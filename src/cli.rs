@@ -16,6 +16,7 @@ mod remote_tasks;
 mod server;
 mod service;
 mod state;
+mod task_types;
 mod units;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
@@ -45,6 +46,7 @@ pub use remote_tasks::{
 pub use server::ServerUrl;
 pub use service::{InstallArgs, MainServerAddress, UninstallArgs};
 pub use state::{StateCommand, StatePlaceArgs};
+pub use task_types::{TaskRunnerArgs, TypeCheckArgs};
 
 /// Mirrors meeting packages from a main server and serves them to tablets.
 ///
@@ -93,6 +95,9 @@ pub enum Command {
     /// Write the manual pages into a folder.
     #[command(hide = true)]
     Man { folder: PathBuf },
+    /// Run the program of a remote task.
+    #[command(hide = true)]
+    TaskRunner(TaskRunnerArgs),
     #[command(flatten)]
     Operate(OperateCommand),
 }

@@ -145,6 +145,11 @@ fn make_folders(places: &InstallPaths, owner: Option<FileOwner>) -> Result<(), I
         atomic::create_folder_as(&folder, 0o750, owner)
             .map_err(InstallError::io("make the folder", &folder))?;
     }
+    // Not the node's to change: what may run is for root to say.
+    if let Some(types) = places.task_types() {
+        atomic::create_folder_as(&types, 0o755, None)
+            .map_err(InstallError::io("make the folder", &types))?;
+    }
     Ok(())
 }
 
@@ -174,6 +179,10 @@ fn place_program(
     atomic::write_as(&unit, places.unit_text().as_bytes(), 0o644, None)
         .map_err(InstallError::io("write", &unit))?;
     say(&labelled("服务", "unit", unit.display()));
+    for (unit, text) in places.task_units() {
+        atomic::write_as(&unit, text.as_bytes(), 0o644, None)
+            .map_err(InstallError::io("write", &unit))?;
+    }
     Ok(())
 }
 

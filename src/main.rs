@@ -7,7 +7,7 @@ use edge_mirror::{
     bench,
     cli::{self, CliError, Command},
     commands, install, manual,
-    roles::{self, demo, main_server, node},
+    roles::{self, demo, main_server, node, task_runner},
     telemetry::Telemetry,
     terminal::{Language, print_line},
     token,
@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         }
         Err(CliError::Wrong(line)) => return failure(&line, 2),
     };
+    // It has no runtime and no other thread: what it limits, it limits for itself.
+    if let Command::TaskRunner(args) = command {
+        return task_runner::run(args);
+    }
     // The log of a service is in both languages.
     let is_service = match &command {
         Command::Node(_) => true,
@@ -70,6 +74,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Install(args) => install::run(args, print_line).await,
         Command::Uninstall(args) => Ok(install::uninstall(&args, print_line)?),
         Command::Completions { shell } => Ok(manual::completions(shell)?),
+        Command::TaskRunner(_) => Ok(()),
         Command::Man { folder } => Ok(manual::pages(&folder)?),
     }
 }

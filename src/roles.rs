@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod main_server;
 pub mod node;
+pub mod task_runner;
 
 use std::time::Duration;
 

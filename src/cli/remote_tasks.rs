@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 
 use super::{
-    LoginArgs, MasterTargetArgs, destination::Destination, messages::MessagePriority, units,
+    LoginArgs, MasterTargetArgs, destination::Destination, messages::MessagePriority,
+    task_types::TypeCheckArgs, units,
 };
 
 #[derive(Clone, Debug, Args)]
@@ -106,6 +107,8 @@ pub enum TasksCommand {
     Explain(RemoteTaskArgs),
     /// List the types of task that nodes offer, and their parameters.
     Types(TaskTypesArgs),
+    /// Check the declarations of task types in a folder of this machine.
+    Check(TypeCheckArgs),
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,5 +1,6 @@
 //! `edge-mirror run` and `edge-mirror tasks`: work that nodes do, through a main server.
 
+mod check;
 mod outcome;
 mod tables;
 
@@ -158,6 +159,7 @@ pub(super) async fn tasks(args: TasksArgs, language: Language) -> Result<()> {
             print(&choices, args.json, || tables::choices(&choices, language))
         }
         TasksCommand::Types(args) => types(&args, language).await,
+        TasksCommand::Check(args) => check::run(&args, language),
     }
 }
 

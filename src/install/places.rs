@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 const NODE_UNIT: &str = include_str!("../../systemd/edge-mirror.service");
 const MASTER_UNIT: &str = include_str!("../../systemd/edge-mirror-master.service");
+const TASK_SOCKET: &str = include_str!("../../systemd/edge-mirror-task.socket");
+const TASK_UNIT: &str = include_str!("../../systemd/edge-mirror-task@.service");
 pub(super) const LOW_PORT: &str = include_str!("../../systemd/low-port.conf");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,26 @@ impl InstallPaths {
             ServiceRole::Node => NODE_UNIT,
             ServiceRole::Master => MASTER_UNIT,
         }
+    }
+
+    /// The socket that the node has for programs of remote tasks.
+    pub(super) const TASK_SOCKET: &str = "edge-mirror-task.socket";
+
+    /// Returns the units for programs of remote tasks, with their texts.
+    pub(super) fn task_units(&self) -> Vec<(PathBuf, &'static str)> {
+        let path = |name: &str| self.below("/etc/systemd/system").join(name);
+        match self.role {
+            ServiceRole::Node => vec![
+                (path(Self::TASK_SOCKET), TASK_SOCKET),
+                (path("edge-mirror-task@.service"), TASK_UNIT),
+            ],
+            ServiceRole::Master => Vec::new(),
+        }
+    }
+
+    /// Returns the folder of declarations of task types.
+    pub(super) fn task_types(&self) -> Option<PathBuf> {
+        (self.role == ServiceRole::Node).then(|| self.settings_folder().join("tasks.d"))
     }
 
     /// Returns the drop-in for a low port.

@@ -76,6 +76,15 @@ impl InstallTarget {
             }
             other => other,
         })?;
+        if !places.task_units().is_empty() {
+            let socket = InstallPaths::TASK_SOCKET;
+            // Without it, programs of remote tasks run as children of the node.
+            if let Err(error) =
+                run(command("systemctl").args(["--quiet", "enable", "--now", socket]))
+            {
+                say(&labelled("未启用", "not enabled", error));
+            }
+        }
         say(&labelled("服务已启动", "the service runs", unit));
         Ok(())
     }
@@ -85,6 +94,11 @@ impl InstallTarget {
         match self {
             Self::Below => Ok(()),
             Self::Here => {
+                if !places.task_units().is_empty() {
+                    let socket = InstallPaths::TASK_SOCKET;
+                    // It may never have been enabled.
+                    let _ = run(command("systemctl").args(["--quiet", "disable", "--now", socket]));
+                }
                 run(command("systemctl").args(["--quiet", "disable", "--now", places.unit_name()]))
             }
         }

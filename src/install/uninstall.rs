@@ -31,6 +31,9 @@ pub fn run(args: &UninstallArgs, mut tell: impl FnMut(&str)) -> Result<(), Insta
         let drop_in = places.low_port();
         remove(&places.unit(), &mut say)?;
         remove(&drop_in, &mut say)?;
+        for (unit, _) in places.task_units() {
+            remove(&unit, &mut say)?;
+        }
         drop_in.parent().map_or(Ok(()), remove_if_empty)?;
         system.forget()?;
     }
@@ -61,6 +64,8 @@ fn purge(places: &InstallPaths, say: &mut impl FnMut(&str)) -> Result<(), Instal
     if settings.is_dir() {
         atomic::sweep_all(&settings).map_err(InstallError::io("clean", &settings))?;
     }
+    // Declarations are the operator's, and stay.
+    places.task_types().map_or(Ok(()), |types| remove_if_empty(&types))?;
     remove_if_empty(&settings)?;
     let logs = (places.role() == ServiceRole::Node).then(|| places.logs());
     for folder in [Some(places.data()), logs].into_iter().flatten().filter(|f| f.exists()) {

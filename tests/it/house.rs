@@ -23,7 +23,16 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "crates/node/src",
         &[
             &["gofd"],
-            &["address", "dispatch", "limits", "listeners", "presence", "sync", "upkeep"],
+            &[
+                "address",
+                "dispatch",
+                "limits",
+                "listeners",
+                "presence",
+                "remote_tasks",
+                "sync",
+                "upkeep",
+            ],
             &["api"],
             &["casts"],
             &["fetch"],

@@ -87,13 +87,16 @@ fn a_first_installation_has_everything_in_its_place() {
         (PROGRAM, 0o755),
         (UNIT, 0o644),
         (CONFIG, 0o640),
+        ("etc/systemd/system/edge-mirror-task.socket", 0o644),
+        ("etc/systemd/system/edge-mirror-task@.service", 0o644),
+        ("etc/edge-mirror/tasks.d", 0o755),
         ("etc/edge-mirror", 0o750),
         ("var/lib/edge-mirror/storage", 0o750),
         ("var/log/edge-mirror", 0o750),
     ] {
         assert_eq!(mode(&root.path(path)), wanted, "{path}");
     }
-    assert_eq!(root.files().len(), 3, "{:?}", root.files().keys());
+    assert_eq!(root.files().len(), 5, "{:?}", root.files().keys());
 }
 
 #[test]
@@ -343,6 +346,7 @@ async fn a_machine_gets_a_serving_node_whose_panel_link_logs_in() {
         "systemctl daemon-reload",
         "systemctl --quiet enable edge-mirror",
         "systemctl restart edge-mirror",
+        "systemctl --quiet enable --now edge-mirror-task.socket",
     ];
     let calls = machine.calls();
     assert!(
@@ -391,7 +395,11 @@ async fn a_machine_gets_a_serving_node_whose_panel_link_logs_in() {
     );
     assert_eq!(
         machine.calls(),
-        ["systemctl --quiet disable --now edge-mirror", "systemctl daemon-reload"]
+        [
+            "systemctl --quiet disable --now edge-mirror-task.socket",
+            "systemctl --quiet disable --now edge-mirror",
+            "systemctl daemon-reload"
+        ]
     );
     assert!(client().get(&package).send().await.is_err());
     let said = machine.good("\"$PROGRAM\" uninstall --purge");

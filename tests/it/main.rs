@@ -43,6 +43,7 @@ mod process;
 mod readiness;
 mod ready;
 mod relay;
+mod remote_tasks;
 mod restart;
 mod serving;
 mod shared_packages;

@@ -119,6 +119,8 @@ fn the_package_installs_upgrades_removes_and_purges_cleanly() {
         "usr/bin/edge-mirror",
         "lib/systemd/system/edge-mirror.service",
         "lib/systemd/system/edge-mirror-master.service",
+        "lib/systemd/system/edge-mirror-task.socket",
+        "lib/systemd/system/edge-mirror-task@.service",
         "usr/share/man/man1/edge-mirror.1.gz",
         "usr/share/man/man1/edge-mirror-install.1.gz",
         "usr/share/bash-completion/completions/edge-mirror",
@@ -132,7 +134,7 @@ fn the_package_installs_upgrades_removes_and_purges_cleanly() {
     let program = root.path("usr/bin/edge-mirror");
     let version = Command::new(&program).arg("--version").output().unwrap();
     assert!(version.status.success());
-    for unit in ["edge-mirror", "edge-mirror-master"] {
+    for unit in ["edge-mirror", "edge-mirror-master", "edge-mirror-task@"] {
         let text = fs::read_to_string(root.path(&format!("lib/systemd/system/{unit}.service")));
         let text = text.unwrap();
         assert!(text.contains("\nExecStart=/usr/bin/edge-mirror ") && !text.contains("local/bin"));

@@ -2,6 +2,7 @@
 //! channel has one writer; a reader never waits.
 
 mod counts;
+mod remote_tasks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,6 +35,7 @@ pub use counts::{
     CallResult, CheckOccasion, GofdAgentCounters, NodeCounters, ParentLoss, PullEnd, RelayRefusal,
     RemovalCause,
 };
+pub(crate) use remote_tasks::{PastRun, RemoteTaskStatus, RunEnding};
 
 /// Shared by the workers that write and the pages that read.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub struct StatusBoard {
     pub relay: watch::Sender<Arc<MainServerPlan>>,
     /// Written by `sync`: the version of this node's list of tasks; None if there is none.
     pub(crate) dispatch: watch::Sender<Option<String>>,
+    pub(crate) remote_tasks: watch::Sender<RemoteTaskStatus>,
     /// Written by `presence`: the address for other nodes.
     pub(crate) relay_address: watch::Sender<Option<String>>,
     /// Written by the gauge worker.
@@ -284,6 +287,7 @@ impl StatusBoard {
             heartbeat_number: watch::Sender::default(),
             relay: watch::Sender::default(),
             dispatch: watch::Sender::default(),
+            remote_tasks: watch::Sender::default(),
             relay_address: watch::Sender::default(),
             machine: watch::Sender::default(),
             store: LiveValue::new(store),

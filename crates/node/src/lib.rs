@@ -27,6 +27,8 @@ mod listeners;
 /// CPU, memory and disk of the machine.
 pub mod machine;
 mod presence;
+/// Work that operators at the main server give to nodes.
+mod remote_tasks;
 /// The other nodes of the fleet.
 pub mod siblings;
 mod sync;
@@ -113,6 +115,7 @@ pub struct Node {
     all: Tasks,
     presence: Tasks,
     workers: Tasks,
+    runs: Tasks,
     pulls: Tasks,
     serving: Tasks,
     connections: Tasks,
@@ -196,6 +199,7 @@ impl Node {
             board: Arc::new(StatusBoard::new(store, port)),
             presence: all.child(),
             workers: all.child(),
+            runs: all.child(),
             pulls: all.child(),
             serving: all.child(),
             connections: all.child(),
@@ -315,7 +319,9 @@ impl Node {
             load: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
-        let (end, asked, dispatched) = (self.workers.token(), connector.clone(), connector.clone());
+        let end = self.workers.token();
+        let (asked, dispatched, ordered) =
+            (connector.clone(), connector.clone(), connector.clone());
         let worker =
             sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
         self.workers.spawn("sync", worker.run(end.clone()));
@@ -332,6 +338,13 @@ impl Node {
             fetch: fetch.clone(),
         };
         self.workers.spawn("dispatch", dispatch::run(worker, end.clone()));
+        let worker = remote_tasks::RemoteTaskWorker {
+            state: state.clone(),
+            connector: ordered,
+            tasks: self.runs.clone(),
+            folder: self.settings.path().with_extension("tasks"),
+        };
+        self.workers.spawn("remote tasks", remote_tasks::run(worker, end.clone()));
         let worker =
             upkeep::cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
         self.workers.spawn("cleaning", worker.run(end.clone()));

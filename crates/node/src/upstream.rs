@@ -8,6 +8,7 @@ mod error;
 mod failover;
 mod package;
 pub(crate) mod recheck;
+mod remote_tasks;
 mod sibling;
 
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub use sibling::{SiblingError, SiblingObject, SiblingSession, asks_for_proof, s
 const SHOWN_ANSWER_CHARS: usize = 200;
 /// Carries the key that a main server may require of its nodes.
 const KEY: &str = "x-api-key";
+/// All kinds of main servers have it.
+const TOKEN_PATH: &str = "/api/v1/meetings/status/token";
 
 /// A main server of the fleet, as the configuration names it now.
 #[derive(Clone, Debug)]
@@ -133,8 +136,8 @@ impl Upstream {
 
     /// True if it answers and works. All kinds of main servers have this path.
     async fn is_there(&self, limit: Duration) -> bool {
-        match self.get_small("/api/v1/meetings/status/token", limit).await {
-            Ok(_) => true,
+        match self.token(limit).await {
+            Ok(()) => true,
             Err(error) => !error.is_away() && !error.is_server_error(),
         }
     }
@@ -288,6 +291,16 @@ impl Upstream {
             }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The same fleet, asked at another of its main servers.
+    pub(crate) fn at(&self, base_url: &str) -> Self {
+        Self { base_url: base_url.to_owned(), ..self.clone() }
+    }
+
+    /// Asks for what all kinds of main servers have.
+    pub(crate) async fn token(&self, limit: Duration) -> Result<(), UpstreamError> {
+        self.get_small(TOKEN_PATH, limit).await.map(drop)
     }
 
     /// Lists the ids and addresses of all nodes. Those without are left out.

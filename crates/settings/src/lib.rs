@@ -32,6 +32,7 @@ pub mod schema;
 mod security;
 mod setting;
 mod table;
+mod tasks;
 pub mod watch;
 
 use std::{
@@ -55,6 +56,7 @@ pub use main_server::{MainServer, first_main_server, put_main_server};
 pub use relay::RelayConfig;
 pub use schedule::{BandwidthSchedule, ScheduleError, ScheduledLimit};
 pub use security::{Secret, SecurityConfig, Subnet};
+pub use tasks::RemoteTaskConfig;
 
 /// A valid configuration. Names and units are those of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +87,7 @@ pub struct Config {
     pub casts: CastConfig,
     pub dispatch: DispatchConfig,
     pub gofd: GofdAgentConfig,
+    pub tasks: RemoteTaskConfig,
     pub logging: LoggingConfig,
     pub heartbeat: HeartbeatConfig,
     pub cleanup: CleanupConfig,
@@ -239,6 +242,11 @@ impl Config {
     /// The folder that the agent of GoFD writes to.
     pub fn gofd_folder(&self) -> Option<PathBuf> {
         Some(self.resolve(self.gofd.down_dir.as_deref()?))
+    }
+
+    /// The folder with the declarations of task types.
+    pub fn tasks_folder(&self) -> PathBuf {
+        self.resolve(&self.tasks.folder)
     }
 
     pub fn log_path(&self) -> PathBuf {

@@ -7,6 +7,7 @@ mod dispatch;
 mod gofd;
 mod relay;
 mod security;
+mod tasks;
 
 use super::setting::{
     DefaultValue, PORT, SettingGroup, SettingKind, bandwidth, boolean, integer, limit, schedule,
@@ -328,6 +329,7 @@ pub(crate) const GROUPS: &[SettingGroup] = &[
     casts::GROUP,
     dispatch::GROUP,
     gofd::GROUP,
+    tasks::GROUP,
     SettingGroup {
         name: "tls",
         title: words("HTTPS", "HTTPS"),

@@ -6,6 +6,7 @@
 //! {root}/.files/{task}/{name}         a file of a task; its name may have folders
 //! {root}/.files/{task}/.{name}.json   facts about it, in the same folder
 //! {root}/.scratch/                    objects under way, on the same filesystem
+//! {root}/.runs/                       working folders of remote tasks, which `remote_tasks` sweeps
 //! {root}/.served.json                 when each object was last served
 //! {root}/.lock                        held by the process that uses the folder
 //! ```

@@ -50,6 +50,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         main_servers(&mut page, &state);
         storage(&mut page, &state.board, &state.settings);
         casts(&mut page, &state.board);
+        remote_tasks(&mut page, &state.board);
         gofd(&mut page, &state.board);
         settings(&mut page, &state.settings);
         state.board.connections.encode(&mut page);
@@ -230,6 +231,17 @@ fn casts(page: &mut Exposition, board: &StatusBoard) {
         "reason",
         &board.counts.socket_refusals,
     );
+}
+
+fn remote_tasks(page: &mut Exposition, board: &StatusBoard) {
+    page.tally(
+        "edge_mirror_remote_runs_total",
+        "Runs of remote tasks that have ended, by how.",
+        "outcome",
+        &board.counts.remote_runs,
+    );
+    page.gauge("edge_mirror_remote_runs_in_progress", "Remote tasks that run now.")
+        .put(&[], board.remote_tasks.borrow().running);
 }
 
 fn gofd(page: &mut Exposition, board: &StatusBoard) {

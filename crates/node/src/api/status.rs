@@ -6,7 +6,11 @@ mod meetings;
 mod problems;
 mod relay;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
 use axum::{
     extract::State,
@@ -115,6 +119,7 @@ pub(super) struct Status<'a> {
     bytes_served: u64,
     bytes_pulled: u64,
     relay: RelayView,
+    remote_tasks: TaskStatusView<'a>,
     storage: StorageUsage<'a>,
     config_file: &'a Path,
     /// The error of a rejected configuration file.
@@ -153,6 +158,22 @@ struct StorageUsage<'a> {
     error: Option<&'a str>,
 }
 
+/// Work that operators at the main server have this node do.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct TaskStatusView<'a> {
+    enabled: bool,
+    /// Runs at a time; 0 while none are taken.
+    places: u32,
+    running: usize,
+    /// Titles of the declared types, by name.
+    types: &'a BTreeMap<String, String>,
+    /// Programs run in systemd's unit; null before the first.
+    unit: Option<bool>,
+    /// Limits that the last program ran without, in both languages.
+    missing_limits: Vec<String>,
+}
+
 /// Everything about the node, as it is now.
 pub fn snapshot(
     settings: &Settings,
@@ -172,6 +193,7 @@ pub fn snapshot(
     let refused: Vec<_> = refused.take(SHOWN_REFUSALS).collect();
     let node_ip = presence.address.as_deref().and_then(|address| address.rsplit_once(':'));
     let (used, machine) = (store.used_bytes(), board.machine.borrow().clone());
+    let remote_tasks = board.remote_tasks.borrow().clone();
     let storage_error = board.store_fault.borrow().clone();
     let port_error = board.port_fault.borrow().clone();
     let redirect_error = board.redirect_fault.borrow().clone();
@@ -196,6 +218,7 @@ pub fn snapshot(
         connections: &board.connections,
         used,
         machine: &machine,
+        remote_tasks: &remote_tasks,
     };
     let status = Status {
         node_id: &config.node_id,
@@ -233,6 +256,14 @@ pub fn snapshot(
         bytes_served: traffic.served_bytes(),
         bytes_pulled: fetch.pulled_bytes(),
         relay: RelayView::new(&config, board, fetch.siblings(), relay_traffic),
+        remote_tasks: TaskStatusView {
+            enabled: config.tasks.enabled,
+            places: remote_tasks.places,
+            running: remote_tasks.running,
+            types: &remote_tasks.types,
+            unit: remote_tasks.is_unit,
+            missing_limits: remote_tasks.missing.iter().map(ToString::to_string).collect(),
+        },
         storage: StorageUsage {
             path: store.root(),
             used,

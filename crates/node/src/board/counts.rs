@@ -10,6 +10,8 @@ use edge_mirror_http::{limits::Limit, wire::websocket::SocketRefusal};
 use edge_mirror_protocol::Cause;
 use edge_mirror_store::verify::VerifyError;
 
+use super::RunEnding;
+
 #[derive(Debug)]
 pub struct NodeCounters {
     pub heartbeats: CounterFamily<CallResult>,
@@ -27,6 +29,7 @@ pub struct NodeCounters {
     pub bad_packages: CounterFamily<CheckOccasion>,
     /// Shared with the connections of programs that follow casts.
     pub(crate) socket_refusals: Arc<CounterFamily<SocketRefusal>>,
+    pub(crate) remote_runs: CounterFamily<RunEnding>,
     /// Shared with code that has no `StatusBoard`.
     pub limits: Arc<CounterFamily<Limit>>,
 }
@@ -46,6 +49,7 @@ impl Default for NodeCounters {
             evictions: CounterFamily::default(),
             bad_packages: CounterFamily::default(),
             socket_refusals: Arc::default(),
+            remote_runs: CounterFamily::default(),
             limits: Arc::default(),
         }
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{cleanup_at, main_server_in_use, meetings::MeetingRow};
 use crate::{
-    board::{AddressWarning, Presence, SyncState},
+    board::{AddressWarning, Presence, RemoteTaskStatus, SyncState},
     machine::Machine,
     upstream::MainServerInUse,
 };
@@ -44,6 +44,7 @@ pub(super) struct NodeSnapshot<'a> {
     pub connections: &'a Connections,
     pub used: u64,
     pub machine: &'a Machine,
+    pub(crate) remote_tasks: &'a RemoteTaskStatus,
 }
 
 pub(super) fn find_problems(node: &NodeSnapshot) -> Vec<Problem> {
@@ -89,6 +90,7 @@ pub(super) fn find_problems(node: &NodeSnapshot) -> Vec<Problem> {
         }));
         found.extend(node.presence.address_warnings.iter().map(address_problem));
     }
+    found.extend(remote_tasks(node.remote_tasks));
     found.extend(room(node));
     found.extend(connection_limits(node.connections));
     found.extend(
@@ -195,6 +197,17 @@ fn address_problem(warning: &AddressWarning) -> Problem {
     }
 }
 
+/// Runs that do not end, and declarations that are wrong.
+fn remote_tasks(status: &RemoteTaskStatus) -> Vec<Problem> {
+    let stuck = status.stuck.iter().take(MAX_MEETINGS);
+    let stuck = stuck.map(|task| Problem::error("task_stuck", json!({"task": task})));
+    let faults = status.faults.iter().take(MAX_MEETINGS);
+    let faults = faults.map(|(file, text)| {
+        Problem::warning("task_type_invalid", json!({"file": file, "text": text}))
+    });
+    stuck.chain(faults).collect()
+}
+
 fn failing(meeting: &MeetingRow<'_>) -> Problem {
     Problem::error(
         "meeting_failing",
@@ -267,6 +280,11 @@ mod tests {
             connections: &Connections::default(),
             used: 9 << 20,
             machine: &machine,
+            remote_tasks: &RemoteTaskStatus {
+                stuck: Vec::new(),
+                faults: Vec::new(),
+                ..RemoteTaskStatus::default()
+            },
         };
         find_problems(&node).iter().map(|problem| problem.code.to_owned()).collect()
     }
