@@ -44,6 +44,7 @@ startShell({
     { id: "relay", icon: "relay", operators: true, create: loadedView("relay", async () => (await import("./master/relay.js")).relayView) },
     { id: "messages", icon: "messages", operators: true, create: loadedView("messages", async () => (await import("./master/messages.js")).messagesView) },
     { id: "files", icon: "files", operators: true, create: loadedView("files", async () => (await import("./master/files.js")).filesView) },
+    { id: "work", icon: "start", operators: true, create: loadedView("work", async () => (await import("./master/work.js")).workView) },
     { id: "traffic", icon: "traffic", operators: true, create: loadedView("traffic", async () => (await import("./master/traffic.js")).trafficView) },
     { id: "history", icon: "logs", operators: true, create: loadedView("history", async () => (await import("./master/history.js")).historyView) },
   ],

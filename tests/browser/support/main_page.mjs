@@ -3,7 +3,7 @@
 
 import { untilGone, untilLive, untilOn } from "./panel.mjs";
 
-export const VIEWS = ["overview", "meetings", "nodes", "relay", "messages", "files", "traffic", "history"];
+export const VIEWS = ["overview", "meetings", "nodes", "relay", "messages", "files", "work", "traffic", "history"];
 
 /** The page at one of its views; `how`: host, locale, width, height, dark. */
 export async function openMain(stage, main, { view = "overview", host, ...how } = {}) {

@@ -163,6 +163,7 @@ export default {
     traffic: ["下载", "Downloads"],
     messages: ["消息", "Messages"],
     files: ["文件", "Files"],
+    work: ["任务", "Tasks"],
     history: ["历史", "History"],
   },
   storage: {

@@ -135,7 +135,9 @@ pub(crate) async fn list(
 }
 
 pub(crate) async fn types(State(server): Shared) -> WrittenJson {
-    WrittenJson::new(&OfferedTypes { types: offered_types(&server.worker_nodes()) })
+    let workers = with_runs(&server.remote_tasks.table(), server.worker_nodes());
+    let nodes = workers.iter().map(Into::into).collect();
+    WrittenJson::new(&OfferedTypes { types: offered_types(&workers), nodes })
 }
 
 pub(crate) async fn show(

@@ -13,7 +13,7 @@ use crate::{
         dispatch::DispatchPriority,
         remote_tasks::{
             LateResult, NodeChoice, OfferedType, PartEnd, PartOutcome, PartSpan, RemotePart,
-            RemoteTaskPhase, TaskEntry, TaskSpread,
+            RemoteTaskPhase, TaskEntry, TaskSpread, WorkerNode,
         },
     },
 };
@@ -148,6 +148,27 @@ pub(crate) struct RemoteTaskPage<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct OfferedTypes {
     pub(super) types: Vec<OfferedType>,
+    /// The nodes that ask for work.
+    pub(super) nodes: Vec<WorkerView>,
+}
+
+/// A node that asks for work, and how much it has.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct WorkerView {
+    node_id: String,
+    /// Runs that it does at a time, and those that are given to it.
+    places: u32,
+    running: u32,
+    /// It goes on with runs that it was told to stop, and is given no more.
+    sick: bool,
+}
+
+impl From<&WorkerNode> for WorkerView {
+    fn from(node: &WorkerNode) -> Self {
+        let WorkerNode { id, places, running, sick, .. } = node;
+        Self { node_id: id.to_string(), places: *places, running: *running, sick: *sick }
+    }
 }
 
 /// All nodes that ask for work, as they are weighed for a task, the best first.
