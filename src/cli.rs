@@ -173,6 +173,10 @@ pub struct MasterArgs {
     pub casts: CastArgs,
     #[command(flatten)]
     pub dispatch: DispatchArgs,
+    /// Run remote tasks of the types sleep, verify and probe on this machine where no
+    /// node offers them. Not with a database that several main servers use.
+    #[arg(long)]
+    pub tasks_local: bool,
     #[command(flatten)]
     pub castray: CastRayArgs,
     #[command(flatten)]

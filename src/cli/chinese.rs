@@ -203,6 +203,11 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
     ("master", "casts_queue", "这样的程序最多可以落后多少条消息；超出时丢失最旧的，并被告知条数"),
     ("master", "casts_groups", "最多有多少个节点分组"),
     ("master", "virtual_nodes", "最多有多少个虚拟节点：消息可以像发给节点一样发给它们"),
+    (
+        "master",
+        "tasks_local",
+        "没有节点提供时，在本机执行 sleep、verify 和 probe 类型的远程任务；不能用于多台主控服务器共用的数据库",
+    ),
     ("master", "no_casts_from_nodes", "不接受节点发送的消息，无论节点的管理员是否允许"),
     (
         "master",

@@ -87,6 +87,7 @@ fn master_options(args: MasterArgs) -> Result<MasterOptions> {
         demand_webhook: args.demand.demand_webhook,
         casts: args.casts.limits(),
         dispatch: args.dispatch.options(),
+        local_tasks: args.tasks_local,
         castray: args.castray.options(),
         gofd: args.gofd.options(args.host)?,
         ..MasterOptions::default()

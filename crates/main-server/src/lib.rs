@@ -115,6 +115,7 @@ impl Master {
             demand_webhook,
             casts,
             dispatch,
+            local_tasks,
             castray,
             gofd,
             shown: shown_options,
@@ -148,6 +149,12 @@ impl Master {
         server.casts.limits = casts;
         server.dispatch.traffic.apply_limits(0, dispatch.limit);
         server.dispatch.options = dispatch;
+        let is_shared = server.unshared.is_some();
+        if local_tasks && is_shared {
+            warn!("--tasks-local has no effect: several main servers may use the database");
+        } else if local_tasks {
+            server.remote_tasks.run_here(workers::local_types());
+        }
         server.gofd = gofd.as_ref().map(|gofd| gofd.gateway.clone());
         warn_of_missing_option(&server);
         let server = Arc::new(server);
@@ -156,8 +163,9 @@ impl Master {
         let prober = Prober::new().map_err(MasterError::Prober)?;
 
         let cast_repository = repository.casts();
-        let workers = spawn_workers(&server, repository, queue, prober);
+        let workers = spawn_workers(&server, repository, queue, prober.clone());
         let end = || workers.token().clone();
+        workers.spawn("local runs", workers::run_locally(server.clone(), prober, end()));
         let saving = workers::save_casts(server.clone(), cast_repository, cast_queue, end());
         workers.spawn("casts", saving);
         workers.spawn("demand", workers::follow_demand(server.clone(), end()));

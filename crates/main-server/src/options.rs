@@ -34,6 +34,8 @@ pub struct MasterOptions {
     /// Bounds of casts.
     pub casts: CastLimits,
     pub dispatch: DispatchOptions,
+    /// Remote tasks of built-in types are run here where no node offers them.
+    pub local_tasks: bool,
     /// A listener for CastRay's clients.
     pub castray: Option<CastRayOptions>,
     /// The gateway for GoFD's clients and agents.
@@ -57,6 +59,7 @@ impl Default for MasterOptions {
             demand_webhook: None,
             casts: CastLimits::default(),
             dispatch: DispatchOptions::default(),
+            local_tasks: false,
             castray: None,
             gofd: None,
             shown: ShownOptions::default(),

@@ -15,6 +15,7 @@ use crate::{
     api::json::{BODY_TIMEOUT, WrittenJson},
     refusal::RequestError,
     server::Server,
+    state::remote_tasks::LOCAL_NODE,
 };
 
 const MAX_BOOT: usize = 64;
@@ -32,6 +33,10 @@ pub(crate) async fn exchange(
     })?;
     drop(bytes);
     let exchange = bounded(exchange).map_err(RequestError::Invalid)?;
+    if node.id() == LOCAL_NODE {
+        // What runs here is told apart by this name.
+        return Err(RequestError::NoNode);
+    }
     let orders = server.exchange_runs(node.id(), exchange).await?;
     Ok(WrittenJson::new(&orders))
 }

@@ -3,8 +3,8 @@
 mod exchange;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -22,14 +22,16 @@ use crate::{
     state::{
         destinations::Audience,
         remote_tasks::{
-            RemoteTaskRequest, RemoteTaskTable, Schedule, SessionTable, TaskEntry, WorkSpeeds,
-            WorkerNode, commands::RemoteTaskCommand, schedule, with_runs,
+            LOCAL_NODE, RemoteTaskRequest, RemoteTaskTable, Schedule, SessionTable, TaskEntry,
+            WorkSpeeds, WorkerNode, commands::RemoteTaskCommand, schedule, with_runs,
         },
     },
 };
 
 /// Programs and pages that follow tasks at a time.
 const MAX_FOLLOWERS: usize = 256;
+/// Runs on this machine at a time.
+const MAX_LOCAL_RUNS: u32 = 4;
 /// Types that a refusal lists.
 const MAX_LISTED: usize = 20;
 
@@ -42,8 +44,17 @@ pub(crate) struct RemoteTaskService {
     /// Rung when a node may have something else to do, by node.
     bells: Mutex<HashMap<Arc<str>, watch::Sender<()>>>,
     speeds: Mutex<WorkSpeeds>,
+    /// The start of this program, and the types that it runs itself, where it may.
+    local: OnceLock<LocalOffer>,
     /// Permits of those who follow tasks.
     pub(crate) following: Arc<Semaphore>,
+}
+
+/// What the main server itself runs of remote tasks.
+#[derive(Debug)]
+struct LocalOffer {
+    boot: Arc<str>,
+    types: Arc<[TaskTypeSummary]>,
 }
 
 impl RemoteTaskService {
@@ -54,6 +65,7 @@ impl RemoteTaskService {
             sessions: Mutex::default(),
             bells: Mutex::default(),
             speeds: Mutex::default(),
+            local: OnceLock::new(),
             following: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
         }
     }
@@ -78,8 +90,37 @@ impl RemoteTaskService {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has tasks of these types run on this machine, where no node offers them.
+    pub(crate) fn run_here(&self, types: Vec<TaskTypeSummary>) {
+        let boot = format!("{:016x}", fastrand::u64(..)).into();
+        // It is called once.
+        let _ = self.local.set(LocalOffer { boot, types: types.into() });
+    }
+
+    /// The start of the program; None unless it runs tasks itself.
+    pub(crate) fn local_boot(&self) -> Option<Arc<str>> {
+        self.local.get().map(|local| local.boot.clone())
+    }
+
+    fn local_worker(&self) -> Option<WorkerNode> {
+        let LocalOffer { boot, types } = self.local.get()?;
+        Some(WorkerNode {
+            id: LOCAL_NODE.into(),
+            boot: boot.clone(),
+            places: MAX_LOCAL_RUNS,
+            running: 0,
+            type_runs: BTreeMap::new(),
+            types: types.clone(),
+            cpu: None,
+            memory: None,
+            asks: true,
+            drained: false,
+            sick: false,
+        })
+    }
+
     /// Ends a call of the node that is held, and returns the bell for the next one.
-    fn take_bell(&self, node_id: &str) -> watch::Receiver<()> {
+    pub(crate) fn take_bell(&self, node_id: &str) -> watch::Receiver<()> {
         let mut bells = self.bells();
         let bell = bells.entry(node_id.into()).or_insert_with(|| watch::Sender::new(()));
         bell.send_replace(());
@@ -101,7 +142,7 @@ impl RemoteTaskService {
     pub(crate) fn forget_old_sessions(&self, now: UnixMillis) {
         let mut sessions = self.sessions();
         sessions.retain_recent(now);
-        self.bells().retain(|node, _| sessions.get(node).is_some());
+        self.bells().retain(|node, _| **node == *LOCAL_NODE || sessions.get(node).is_some());
     }
 }
 
@@ -177,7 +218,9 @@ impl Server {
     /// node checks their values.
     fn check_offered(&self, request: &RemoteTaskRequest) -> Result<(), RequestError> {
         let sessions = self.remote_tasks.sessions();
-        let all = || sessions.iter().flat_map(|(_, session)| session.types().iter());
+        let local = self.remote_tasks.local.get();
+        let here = || local.iter().flat_map(|local| local.types.iter());
+        let all = || sessions.iter().flat_map(|(_, session)| session.types()).chain(here());
         let offered: Vec<_> = all().filter(|offered| offered.name == request.task_type).collect();
         if offered.is_empty() {
             // Nodes say what they offer within seconds of a start; or to another main server.
@@ -261,6 +304,7 @@ impl Server {
             worker.memory = machine.map(|(_, memory)| memory);
             worker.drained = known.is_drained(&worker.id);
         }
+        workers.extend(self.remote_tasks.local_worker());
         workers
     }
 

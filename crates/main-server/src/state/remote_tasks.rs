@@ -20,7 +20,7 @@ mod task;
 mod tests;
 
 pub(crate) use entry::TaskEntry;
-pub(crate) use orders::{is_current, orders_for};
+pub(crate) use orders::{is_current, order_for, orders_for};
 pub(crate) use placement::{NodeChoice, OfferedType, WorkerNode, explain, offered_types};
 pub(crate) use request::{RemoteTaskRequest, TaskSpread};
 pub(crate) use schedule::{Schedule, WorkSpeeds, schedule, with_runs};
@@ -31,6 +31,9 @@ pub(crate) use task::{
     RunAssignment, TaskEnding,
 };
 
+/// The main server itself among the nodes, where it may run tasks. Nothing that a node says
+/// comes under this name.
+pub(crate) const LOCAL_NODE: &str = "(main server)";
 /// Tasks that are not finished.
 pub(crate) const MAX_OPEN_TASKS: usize = 10_000;
 /// Finished ones that are kept: the oldest make room.

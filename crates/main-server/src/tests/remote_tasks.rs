@@ -257,3 +257,34 @@ impl SpokenNode<'_> {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_node_offers_is_run_here_where_that_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = MasterOptions { local_tasks: true, ..options(&folder, LONG) };
+    let t = TestMaster::with_options(folder, options).await;
+    t.meeting("m1", &zip_of(b"x")).await;
+    let task = t.submitted(json!({"type": "verify"})).await;
+    let long = json!({"type": "sleep", "parameters": {"seconds": 600}});
+    let long = t.submitted(long).await;
+    let ended = async |task: &Value| loop {
+        let now = t.task(task).await;
+        if !now["finished_at"].is_null() {
+            return now;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let done = tokio::time::timeout(LONG, ended(&task)).await.unwrap();
+    assert_eq!(
+        (&done["status"], &done["result"]["good"]),
+        (&json!("succeeded"), &json!(1)),
+        "{done}"
+    );
+    assert_eq!(done["runs"][0]["node"], "(main server)");
+    let (status, _) = t.post(&format!("{}/cancel", path(&long)), Value::Null).await;
+    assert_eq!(status, 202);
+    let stopped = tokio::time::timeout(LONG, ended(&long)).await.unwrap();
+    assert_eq!(stopped["status"], "cancelled", "{stopped}");
+    let (status, refusal) = t.post(TASKS, json!({"type": "verify", "parameters": {"x": 1}})).await;
+    assert_eq!(status, 400, "{refusal}");
+}

@@ -15,7 +15,7 @@ use crate::{
     state::{
         fleet::KnownNodes,
         remote_tasks::{
-            ExchangeOrder, NodeSession,
+            ExchangeOrder, LOCAL_NODE, NodeSession,
             commands::{ReleasedRun, RemoteTaskCommand, apply},
             is_current, orders_for,
         },
@@ -156,8 +156,11 @@ impl Server {
             Some(_) => self.registry().live(now).map(|(node, _)| node.to_owned()).collect(),
             None => HashSet::new(),
         };
-        // Who still calls another main server may have its lease from there.
-        let may_lapse = |node: &str| leads && !live.contains(node);
+        // Who still calls another main server may have its lease from there. What runs here
+        // looks after its runs itself.
+        let runs_here = self.remote_tasks.local_boot().is_some();
+        let may_lapse =
+            |node: &str| leads && !live.contains(node) && !(runs_here && *node == *LOCAL_NODE);
         let runs = self.remote_tasks.sessions().lapsed(&table, may_lapse, is_settled, now);
         self.release_runs(runs).await
     }

@@ -37,7 +37,7 @@ pub(crate) fn orders_for(
                 orders.stop.push(key);
             }
             (false, true) if orders.start.len() < MAX_STARTS => {
-                let order = order(entry, part, now);
+                let order = order_for(entry, part, now);
                 let written = serde_json::to_vec(&order).map_or(0, |json| json.len());
                 // Further ones come in the next answer; orders to stop are in each.
                 if orders.start.is_empty() || bytes + written <= MAX_STARTS_BYTES {
@@ -73,7 +73,8 @@ pub(crate) fn is_current(table: &RemoteTaskTable, node_id: &str, key: &RunKey) -
     })
 }
 
-fn order(entry: &TaskEntry, part: &RemotePart, now: UnixMillis) -> RunOrder {
+/// The order to begin a part.
+pub(crate) fn order_for(entry: &TaskEntry, part: &RemotePart, now: UnixMillis) -> RunOrder {
     let task = &entry.task;
     let input = match task.spread {
         TaskSpread::Best | TaskSpread::Every => task.input.clone(),

@@ -38,6 +38,18 @@ pub(crate) struct WorkerNode {
     pub(crate) sick: bool,
 }
 
+impl WorkerNode {
+    /// True for the main server itself, which does what no node offers.
+    pub(super) fn is_local(&self) -> bool {
+        *self.id == *super::LOCAL_NODE
+    }
+}
+
+/// True if a node offers the type of a task.
+pub(super) fn is_offered(nodes: &[WorkerNode], task: &RemoteTask) -> bool {
+    nodes.iter().any(|node| !node.is_local() && node.offer(&task.task_type).is_some())
+}
+
 /// A node as it was weighed for a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -74,13 +86,15 @@ pub(super) enum NodeRefusal {
     Sick,
     Full,
     TypeFull,
+    /// It is the main server, and nodes offer the type.
+    NotNeeded,
 }
 
 impl NodeRefusal {
     /// True if it would be able to do it some time.
     pub(super) fn is_passing(self) -> bool {
         match self {
-            Self::NotMeant | Self::NoType => false,
+            Self::NotMeant | Self::NoType | Self::NotNeeded => false,
             Self::Away | Self::Drained | Self::Sick | Self::Full | Self::TypeFull => true,
         }
     }
@@ -93,6 +107,7 @@ impl NodeRefusal {
             Self::Drained => "已设为不接任务 / an operator has it take no work",
             Self::Sick => "未停止应停的任务 / it goes on with work that it was told to stop",
             Self::Full => "没有空位 / it has no free place",
+            Self::NotNeeded => "有节点提供此类型 / nodes offer the type",
             Self::TypeFull => "此类型没有空位 / it has no free place for the type",
         }
     }
@@ -157,8 +172,10 @@ pub(crate) fn explain(
     nodes: &[WorkerNode],
     holds: HoldsPackage<'_>,
 ) -> Vec<NodeChoice> {
+    let is_needless = is_offered(nodes, task);
     let weigh = |node: &WorkerNode| {
-        if let Some(refusal) = node.refusal(task) {
+        let not_needed = || (node.is_local() && is_needless).then_some(NodeRefusal::NotNeeded);
+        if let Some(refusal) = node.refusal(task).or_else(not_needed) {
             let reasons = vec![refusal.text().to_owned()];
             return NodeChoice { node_id: node.id.to_string(), score: None, reasons };
         }

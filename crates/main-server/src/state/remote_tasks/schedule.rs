@@ -13,7 +13,7 @@ use super::{
     MAX_ALL_PARTS, PartEnd, PartSpan, RemotePart, RemoteTaskTable, RunAssignment, TaskEntry,
     TaskSpread, WorkerNode,
     commands::NewAssignment,
-    placement::{HoldsPackage, package_of},
+    placement::{HoldsPackage, is_offered, package_of},
     task::json_bytes,
 };
 
@@ -205,8 +205,11 @@ impl ScheduleRound<'_> {
     /// The best node that can have a run of a task now.
     fn best(&self, entry: &TaskEntry, without: &[String]) -> Option<usize> {
         let task = &entry.task;
+        let is_needless = is_offered(&self.nodes, task);
         let able = self.nodes.iter().enumerate().filter(|(_, node)| {
-            node.refusal(task).is_none() && !without.iter().any(|tried| **tried == *node.id)
+            node.refusal(task).is_none()
+                && !(node.is_local() && is_needless)
+                && !without.iter().any(|tried| **tried == *node.id)
         });
         let scored = able.map(|(place, node)| {
             let package = node.offer(&task.task_type).and_then(|offer| package_of(task, offer));
