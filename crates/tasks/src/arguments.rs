@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
-    Wording,
+    BilingualText,
     declaration::{Declaration, TemplateElement, TemplatePart, TypeParameter, ValueKind},
 };
 
@@ -43,17 +43,17 @@ pub fn command_line(
     given: &Map<String, Value>,
     input: Option<&Value>,
     fleet: &[String],
-) -> Result<CommandLine, Wording> {
+) -> Result<CommandLine, BilingualText> {
     check_size(given, input)?;
     if input.is_some() && !declaration.takes_input {
-        return Err(Wording::new("这种任务没有 input", "this type takes no input"));
+        return Err(BilingualText::new("这种任务没有 input", "this type takes no input"));
     }
     let is_known = |name: &String| declaration.parameters.iter().any(|known| known.name == *name);
     if let Some(unknown) = given.keys().find(|name| !is_known(name)) {
         let names: Vec<&str> =
             declaration.parameters.iter().map(|known| known.name.as_str()).collect();
         let (unknown, names) = (shortened(unknown), names.join(", "));
-        return Err(Wording::new(
+        return Err(BilingualText::new(
             format!("没有参数 {unknown}；可用的有：{names}"),
             format!("there is no parameter {unknown}; there are: {names}"),
         ));
@@ -87,14 +87,14 @@ pub fn command_line(
     Ok(CommandLine { program: declaration.command.program.clone(), arguments, paths })
 }
 
-fn check_size(given: &Map<String, Value>, input: Option<&Value>) -> Result<(), Wording> {
+fn check_size(given: &Map<String, Value>, input: Option<&Value>) -> Result<(), BilingualText> {
     let length = |value: &Value| value.to_string().len();
     let bytes: usize = given.iter().map(|(name, value)| name.len() + length(value)).sum();
     if bytes > MAX_PARAMETER_BYTES {
-        return Err(Wording::new("参数超过 64 KiB", "the parameters are larger than 64 KiB"));
+        return Err(BilingualText::new("参数超过 64 KiB", "the parameters are larger than 64 KiB"));
     }
     if input.is_some_and(|input| length(input) > MAX_INPUT_BYTES) {
-        return Err(Wording::new("input 超过 1 MiB", "the input is larger than 1 MiB"));
+        return Err(BilingualText::new("input 超过 1 MiB", "the input is larger than 1 MiB"));
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ type GivenValue<'d> = (&'d TypeParameter, String);
 fn filled(
     element: &TemplateElement,
     values: &[GivenValue<'_>],
-) -> Result<Option<Vec<String>>, Wording> {
+) -> Result<Option<Vec<String>>, BilingualText> {
     let mut elements = Vec::new();
     for parts in &element.elements {
         let mut text = String::new();
@@ -142,7 +142,10 @@ fn filled(
 }
 
 /// Checks one value, and returns it as text.
-pub(crate) fn check_value(parameter: &TypeParameter, value: &Value) -> Result<String, Wording> {
+pub(crate) fn check_value(
+    parameter: &TypeParameter,
+    value: &Value,
+) -> Result<String, BilingualText> {
     let wrong = |zh: &str, en: &str| Err(named(parameter, zh, en));
     match &parameter.kind {
         ValueKind::Integer { min, max } => match value.as_i64() {
@@ -170,7 +173,7 @@ pub(crate) fn check_value(parameter: &TypeParameter, value: &Value) -> Result<St
     }
 }
 
-fn check_text(parameter: &TypeParameter, text: &str) -> Result<(), Wording> {
+fn check_text(parameter: &TypeParameter, text: &str) -> Result<(), BilingualText> {
     let wrong = |zh: String, en: String| Err(named(parameter, &zh, &en));
     if text.contains(char::is_control) {
         return wrong("不能有控制字符".into(), "must not have control characters".into());
@@ -230,7 +233,7 @@ fn path_below(
     parameter: &TypeParameter,
     folder: &str,
     text: &str,
-) -> Result<PathBelow, Wording> {
+) -> Result<PathBelow, BilingualText> {
     let folder = declaration.folders.iter().find(|known| known.name == folder);
     // The declaration was refused if it names none.
     let folder =
@@ -258,7 +261,11 @@ fn parse_url(text: &str) -> Option<Url> {
 }
 
 /// Returns the address as it was understood.
-fn fleet_url(parameter: &TypeParameter, text: &str, fleet: &[String]) -> Result<String, Wording> {
+fn fleet_url(
+    parameter: &TypeParameter,
+    text: &str,
+    fleet: &[String],
+) -> Result<String, BilingualText> {
     let is_ours = |url: &Url| {
         let origin = url.origin().ascii_serialization();
         fleet.iter().any(|address| origin_of(address).as_ref() == Some(&origin))
@@ -273,9 +280,9 @@ fn fleet_url(parameter: &TypeParameter, text: &str, fleet: &[String]) -> Result<
     }
 }
 
-fn named(parameter: &TypeParameter, zh: &str, en: &str) -> Wording {
+fn named(parameter: &TypeParameter, zh: &str, en: &str) -> BilingualText {
     let name = &parameter.name;
-    Wording::new(format!("参数 {name}：{zh}"), format!("parameter {name}: {en}"))
+    BilingualText::new(format!("参数 {name}：{zh}"), format!("parameter {name}: {en}"))
 }
 
 /// A caller's text, as it may stand in a message.

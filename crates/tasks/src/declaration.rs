@@ -14,7 +14,7 @@ pub use parameter::{TypeParameter, ValueKind};
 pub use read::parse;
 pub use template::{CommandTemplate, TemplateElement, TemplatePart};
 
-use crate::Wording;
+use crate::BilingualText;
 
 /// Types that a node has without a declaration.
 pub const BUILT_IN: [&str; 5] = ["verify", "fetch", "probe", "report", "sleep"];
@@ -87,12 +87,12 @@ pub struct DeclarationFault {
     /// Dotted; none if the file as a whole is meant.
     pub key: Option<String>,
     pub line: Option<usize>,
-    pub wording: Wording,
+    pub wording: BilingualText,
 }
 
 impl DeclarationFault {
     pub(crate) fn whole(zh: impl Into<String>, en: impl Into<String>) -> Self {
-        Self { key: None, line: None, wording: Wording::new(zh, en) }
+        Self { key: None, line: None, wording: BilingualText::new(zh, en) }
     }
 
     pub fn in_language(&self, chinese: bool) -> String {

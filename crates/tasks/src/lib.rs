@@ -22,4 +22,4 @@ pub mod launch;
 pub mod runner;
 mod wording;
 
-pub use wording::Wording;
+pub use wording::BilingualText;

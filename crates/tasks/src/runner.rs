@@ -27,7 +27,7 @@ pub use missing::MissingLimit;
 pub use wire::{MAX_LINE_BYTES, RunEnd, RunOutcome, RunRequest, RunnerMessage};
 
 use crate::{
-    Wording,
+    BilingualText,
     arguments::{self, CommandLine, PathBelow},
     declaration::Declaration,
     folder,
@@ -75,11 +75,11 @@ struct PreparedRun {
     work: PathBuf,
 }
 
-fn prepare(options: &RunnerOptions, request: &RunRequest) -> Result<PreparedRun, Wording> {
+fn prepare(options: &RunnerOptions, request: &RunRequest) -> Result<PreparedRun, BilingualText> {
     let declaration = folder::read_type(&options.types, &request.task_type).map_err(|faults| {
         let fault = faults.first().map(|fault| fault.wording.clone()).unwrap_or_default();
         let name = &request.task_type;
-        Wording::new(
+        BilingualText::new(
             format!("任务类型 {name} 不可用：{}", fault.zh),
             format!("task type {name} is not available: {}", fault.en),
         )
@@ -90,7 +90,7 @@ fn prepare(options: &RunnerOptions, request: &RunRequest) -> Result<PreparedRun,
         check_path(below)?;
     }
     let work = work_folder(&options.work).map_err(|error| {
-        Wording::new(
+        BilingualText::new(
             format!("无法创建工作文件夹：{error}"),
             format!("the working folder can't be created: {error}"),
         )
@@ -122,16 +122,16 @@ fn confined(declaration: &Declaration, line: CommandLine, work: &Path) -> Confin
 
 /// Refuses a path that leads out of its folder by a link. Where landlock is, the program
 /// could not read it either.
-fn check_path(below: &PathBelow) -> Result<(), Wording> {
+fn check_path(below: &PathBelow) -> Result<(), BilingualText> {
     let PathBelow { parameter, folder, path } = below;
     let (folder, path) = (folder.canonicalize(), path.canonicalize());
     match (folder, path) {
         (Ok(folder), Ok(path)) if path.starts_with(&folder) => Ok(()),
-        (Ok(_), Ok(_)) => Err(Wording::new(
+        (Ok(_), Ok(_)) => Err(BilingualText::new(
             format!("参数 {parameter}：不在文件夹之内"),
             format!("parameter {parameter}: leads out of the folder"),
         )),
-        (Err(error), _) | (_, Err(error)) => Err(Wording::new(
+        (Err(error), _) | (_, Err(error)) => Err(BilingualText::new(
             format!("参数 {parameter}：{error}"),
             format!("parameter {parameter}: {error}"),
         )),

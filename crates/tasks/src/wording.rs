@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 /// Shows as `中文 / English`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wording {
+pub struct BilingualText {
     pub zh: String,
     pub en: String,
 }
 
-impl Wording {
+impl BilingualText {
     pub fn new(zh: impl Into<String>, en: impl Into<String>) -> Self {
         Self { zh: zh.into(), en: en.into() }
     }
@@ -21,7 +21,7 @@ impl Wording {
     }
 }
 
-impl fmt::Display for Wording {
+impl fmt::Display for BilingualText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} / {}", self.zh, self.en)
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use edge_mirror_base::metrics::labels;
 use edge_mirror_protocol::remote_tasks::{RunKey, RunState, TaskTypeName};
-use edge_mirror_tasks::Wording;
+use edge_mirror_tasks::BilingualText;
 use serde::{Deserialize, Serialize};
 
 /// Written by `remote_tasks`.
@@ -18,7 +18,7 @@ pub(crate) struct RemoteTaskStatus {
     /// Files of declarations, and what is wrong with them.
     pub(crate) faults: Vec<(PathBuf, String)>,
     /// Limits that the last run went without.
-    pub(crate) missing: Vec<Wording>,
+    pub(crate) missing: Vec<BilingualText>,
     /// The last run was in systemd's unit; none before the first.
     pub(crate) is_unit: Option<bool>,
     /// Tasks whose runs were told to end, and have not.

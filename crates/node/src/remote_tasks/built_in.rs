@@ -11,7 +11,7 @@ use edge_mirror_protocol::{
     remote_tasks::{ParameterKind, ParameterSummary, TaskTypeName, TaskTypeSummary},
 };
 use edge_mirror_store::reread;
-use edge_mirror_tasks::Wording;
+use edge_mirror_tasks::BilingualText;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use tracing::error;
@@ -186,9 +186,9 @@ impl BuiltInType {
         self,
         parameters: &Map<String, Value>,
         input: Option<&Value>,
-    ) -> Result<BuiltInCall, Wording> {
+    ) -> Result<BuiltInCall, BilingualText> {
         if input.is_some() {
-            return Err(Wording::new("这种任务没有 input", "this type takes no input"));
+            return Err(BilingualText::new("这种任务没有 input", "this type takes no input"));
         }
         let call = match self {
             Self::Verify => BuiltInCall::Verify(read(parameters)?),
@@ -200,16 +200,19 @@ impl BuiltInType {
         match &call {
             BuiltInCall::Sleep(sleep) if !(0.0..=86_400.0).contains(&sleep.seconds) => {
                 let text = ("seconds 应在 0 到 86400 之间", "seconds must be from 0 to 86400");
-                Err(Wording::new(text.0, text.1))
+                Err(BilingualText::new(text.0, text.1))
             }
             _ => Ok(call),
         }
     }
 }
 
-fn read<T: DeserializeOwned>(parameters: &Map<String, Value>) -> Result<T, Wording> {
+fn read<T: DeserializeOwned>(parameters: &Map<String, Value>) -> Result<T, BilingualText> {
     T::deserialize(Value::Object(parameters.clone())).map_err(|error| {
-        Wording::new(format!("参数有误：{error}"), format!("the parameters are wrong: {error}"))
+        BilingualText::new(
+            format!("参数有误：{error}"),
+            format!("the parameters are wrong: {error}"),
+        )
     })
 }
 
@@ -219,7 +222,7 @@ pub(super) async fn perform(
     state: &AppState,
     connector: &Connector,
     progress: &ProgressGauge,
-) -> Result<Value, Wording> {
+) -> Result<Value, BilingualText> {
     match call {
         BuiltInCall::Verify(call) => verify(call, state, progress).await,
         BuiltInCall::Fetch(call) => fetch(call.meeting, state, progress).await,
@@ -233,7 +236,7 @@ async fn verify(
     call: VerifyCall,
     state: &AppState,
     progress: &ProgressGauge,
-) -> Result<Value, Wording> {
+) -> Result<Value, BilingualText> {
     let store = state.board.store();
     let stored = store.list().into_iter();
     let mut ids: Vec<PackageId> =
@@ -241,7 +244,7 @@ async fn verify(
     if let Some(id) = call.meeting {
         ids.retain(|stored| *stored == id);
         if ids.is_empty() {
-            return Err(Wording::new(
+            return Err(BilingualText::new(
                 format!("会议 {id} 的会议包不在本节点"),
                 format!("the package of meeting {id} is not here"),
             ));
@@ -291,14 +294,14 @@ async fn fetch(
     id: PackageId,
     state: &AppState,
     progress: &ProgressGauge,
-) -> Result<Value, Wording> {
+) -> Result<Value, BilingualText> {
     let is_active = state.board.sync.borrow().active.contains(&id);
     let is_prestaged = state.board.prestaged_bytes(&id).is_some();
     let reason = match (is_active, is_prestaged) {
         (true, _) => PullReason::Missing,
         (false, true) => PullReason::Prestage,
         (false, false) => {
-            return Err(Wording::new(
+            return Err(BilingualText::new(
                 format!("会议 {id} 既未开始，也不在即将开始的会议之中"),
                 format!("meeting {id} neither runs nor is about to start"),
             ));
@@ -325,7 +328,7 @@ async fn fetch(
             let changed = pulled.changed;
             Ok(json!({"meeting": id, "sha256": sha256, "size_bytes": bytes, "changed": changed}))
         }
-        Err(error) => Err(Wording::new(
+        Err(error) => Err(BilingualText::new(
             format!("会议 {id} 的会议包没有拉取成功：{error}"),
             format!("the package of meeting {id} was not pulled: {error}"),
         )),
@@ -337,7 +340,7 @@ async fn probe(
     address: Option<String>,
     state: &AppState,
     connector: &Connector,
-) -> Result<Value, Wording> {
+) -> Result<Value, BilingualText> {
     let config = state.settings.current();
     let upstream = connector.upstream(&config);
     let main_servers = config.fleet().base_urls();
@@ -352,7 +355,7 @@ async fn probe(
     if let (Some(address), true) = (&address, asked.is_empty()) {
         let listed = upstream.nodes(PROBE_LIMIT).await.unwrap_or_default();
         if !listed.iter().any(|(_, known)| known == address) {
-            return Err(Wording::new(
+            return Err(BilingualText::new(
                 "不是主控服务器或其他节点的地址",
                 "it is not the address of a main server or another node",
             ));
@@ -398,7 +401,7 @@ fn report(state: &AppState) -> Value {
     json!({"config": settings.current().redacted(), "status": status, "log": log})
 }
 
-async fn sleep(call: SleepCall, progress: &ProgressGauge) -> Result<Value, Wording> {
+async fn sleep(call: SleepCall, progress: &ProgressGauge) -> Result<Value, BilingualText> {
     let (began, limit) = (Instant::now(), Duration::from_secs_f64(call.seconds));
     loop {
         let done = began.elapsed().min(limit);
@@ -412,7 +415,7 @@ async fn sleep(call: SleepCall, progress: &ProgressGauge) -> Result<Value, Wordi
         }
     }
     match call.fail {
-        true => Err(Wording::new("演练的失败", "a rehearsed failure")),
+        true => Err(BilingualText::new("演练的失败", "a rehearsed failure")),
         false => Ok(call.result.unwrap_or(json!({"slept_seconds": call.seconds}))),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use edge_mirror_protocol::remote_tasks::{RunOrder, RunReport, RunState};
 use edge_mirror_settings::Config;
 use edge_mirror_tasks::{
-    Wording, arguments,
+    BilingualText, arguments,
     declaration::{Declaration, ResultFormat, ValueKind},
     launch::{Launcher, OWN_PROGRAM, RunEvent, RunStream, RunnerKind, SOCKET, UNIT_TYPES},
     runner::{RunEnd, RunOutcome, RunRequest},
@@ -63,26 +63,26 @@ impl RunControl {
         self.stop.is_cancelled()
     }
 
-    fn stop_reason(&self) -> Wording {
+    fn stop_reason(&self) -> BilingualText {
         match self.cause.get() {
-            Some(StopCause::Told) | None => Wording::new("已取消", "cancelled"),
-            Some(StopCause::Lease) => Wording::new(
+            Some(StopCause::Told) | None => BilingualText::new("已取消", "cancelled"),
+            Some(StopCause::Lease) => BilingualText::new(
                 "与主控服务器失去联系，已停止",
                 "stopped: the main server was out of reach",
             ),
-            Some(StopCause::TurnedOff) => Wording::new(
+            Some(StopCause::TurnedOff) => BilingualText::new(
                 "节点不再接受远程任务，已停止",
                 "stopped: the node takes remote tasks no more",
             ),
             Some(StopCause::ShutDown) => {
-                Wording::new("节点停止运行，已停止", "stopped: the node was shut down")
+                BilingualText::new("节点停止运行，已停止", "stopped: the node was shut down")
             }
         }
     }
 }
 
 /// The outcome without times.
-type RunResult = Result<(), (RunState, Wording)>;
+type RunResult = Result<(), (RunState, BilingualText)>;
 
 /// Does what an order says, and reports it.
 pub(super) async fn execute(
@@ -133,12 +133,12 @@ async fn perform(
     let mut output = RunOutput::new(store, config.storage.max_size, order.key.clone());
     let failed = |wording| (RunState::Failed, wording);
     let added = output.add(value.to_string().into_bytes()).await;
-    added.map_err(|error| failed(Wording::new(error.to_string(), error.to_string())))?;
+    added.map_err(|error| failed(BilingualText::new(error.to_string(), error.to_string())))?;
     output.finish(ResultFormat::Json, report).await.map_err(failed)
 }
 
-fn timed_out(seconds: u64) -> Wording {
-    Wording::new(format!("超过 {seconds} 秒，已终止"), format!("ended after {seconds} s"))
+fn timed_out(seconds: u64) -> BilingualText {
+    BilingualText::new(format!("超过 {seconds} 秒，已终止"), format!("ended after {seconds} s"))
 }
 
 async fn run_declared(
@@ -167,7 +167,7 @@ async fn run_declared(
     let mut stream = started.map_err(|error| {
         (
             RunState::Refused,
-            Wording::new(format!("无法启动：{error}"), format!("can't be started: {error}")),
+            BilingualText::new(format!("无法启动：{error}"), format!("can't be started: {error}")),
         )
     })?;
     let mut output = RunOutput::new(store, config.storage.max_size, order.key.clone());
@@ -214,7 +214,7 @@ async fn follow(
     stream: &mut RunStream,
     (control, limit): (&RunControl, Duration),
     output: &mut RunOutput,
-) -> Result<RunEnd, Wording> {
+) -> Result<RunEnd, BilingualText> {
     let mut not_kept = None;
     let mut ends = tokio::time::Instant::now() + limit;
     loop {
@@ -230,11 +230,11 @@ async fn follow(
             () = tokio::time::sleep_until(ends) => {
                 let is_gone = stream.kill().await;
                 warn!("a runner did not answer and was killed; all that it started is gone: {is_gone}");
-                return Err(Wording::new("运行器没有响应，已终止", "the runner did not respond and was killed"));
+                return Err(BilingualText::new("运行器没有响应，已终止", "the runner did not respond and was killed"));
             }
         };
         let event = event.map_err(|error| {
-            Wording::new(
+            BilingualText::new(
                 format!("运行器意外结束：{error}"),
                 format!("the runner ended unexpectedly: {error}"),
             )
@@ -252,7 +252,7 @@ async fn follow(
             }
             RunEvent::Output(bytes) if not_kept.is_none() => {
                 if let Err(error) = output.add(bytes).await {
-                    not_kept = Some(Wording::new(
+                    not_kept = Some(BilingualText::new(
                         format!("无法保存结果：{error}"),
                         format!("the result can't be kept: {error}"),
                     ));
@@ -274,8 +274,10 @@ fn outcome(end: &RunEnd, control: &RunControl, limit_s: u64) -> RunResult {
         }
         RunOutcome::Refused(wording) => return Err((RunState::Refused, wording.clone())),
         RunOutcome::NotStarted(reason) => {
-            let wording =
-                Wording::new(format!("无法启动：{reason}"), format!("can't be started: {reason}"));
+            let wording = BilingualText::new(
+                format!("无法启动：{reason}"),
+                format!("can't be started: {reason}"),
+            );
             return Err((RunState::Refused, wording));
         }
         RunOutcome::TimedOut => return Err((RunState::Failed, timed_out(limit_s))),
@@ -301,7 +303,7 @@ fn outcome(end: &RunEnd, control: &RunControl, limit_s: u64) -> RunResult {
             ("CPU 时间超过限制".to_owned(), "it used more CPU time than its limit".to_owned())
         }
     };
-    Err((RunState::Failed, Wording { zh, en }))
+    Err((RunState::Failed, BilingualText { zh, en }))
 }
 
 /// Milliseconds since a moment.

@@ -8,7 +8,7 @@ use edge_mirror_protocol::remote_tasks::{
 };
 use edge_mirror_settings::Config;
 use edge_mirror_tasks::{
-    Wording,
+    BilingualText,
     declaration::{Declaration, DeclarationFault, TaskCaller, ValueKind},
     folder::{self, TypeFileFault, TypeFolder},
 };
@@ -100,7 +100,7 @@ fn refused(folder: &Path) -> TypeFolder {
         "这个文件夹里的文件来自其他机器，不能声明任务类型；请修改 tasks.folder",
         "files from other machines land in this folder, so it declares no types; change tasks.folder",
     );
-    let fault = DeclarationFault { key: None, line: None, wording: Wording::new(zh, en) };
+    let fault = DeclarationFault { key: None, line: None, wording: BilingualText::new(zh, en) };
     let faults = vec![TypeFileFault { file: folder.to_owned(), fault }];
     TypeFolder { faults, ..TypeFolder::default() }
 }

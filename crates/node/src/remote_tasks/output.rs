@@ -9,7 +9,7 @@ use edge_mirror_protocol::{
     remote_tasks::{MAX_RESULT_BYTES, ResultFile, RunKey, RunReport},
 };
 use edge_mirror_store::{PendingPackage, Provenance, Store, StoreError};
-use edge_mirror_tasks::{Wording, declaration::ResultFormat};
+use edge_mirror_tasks::{BilingualText, declaration::ResultFormat};
 use serde_json::Value;
 
 /// Files with results, all together.
@@ -61,9 +61,9 @@ impl RunOutput {
         mut self,
         format: ResultFormat,
         report: &mut RunReport,
-    ) -> Result<(), Wording> {
+    ) -> Result<(), BilingualText> {
         let not_kept = |error: StoreError| {
-            Wording::new(
+            BilingualText::new(
                 format!("无法保存结果：{error}"),
                 format!("the result can't be kept: {error}"),
             )
@@ -108,12 +108,12 @@ fn file_key(key: &RunKey) -> Result<FileKey, StoreError> {
     FileKey::new(&format!("{PREFIX}{}", key.task), &name).map_err(|_| StoreError::Unwanted)
 }
 
-fn parse(format: ResultFormat, bytes: &[u8]) -> Result<Option<Value>, Wording> {
+fn parse(format: ResultFormat, bytes: &[u8]) -> Result<Option<Value>, BilingualText> {
     match format {
         ResultFormat::Text => Ok(Some(String::from_utf8_lossy(bytes).into())),
         ResultFormat::Json if bytes.trim_ascii().is_empty() => Ok(None),
         ResultFormat::Json => serde_json::from_slice(bytes).map(Some).map_err(|error| {
-            Wording::new(
+            BilingualText::new(
                 format!("程序的输出不是 JSON：{error}"),
                 format!("the program's output is not JSON: {error}"),
             )
@@ -128,7 +128,10 @@ mod tests {
 
     use super::*;
 
-    async fn finished(format: ResultFormat, printed: &[&[u8]]) -> (Result<(), Wording>, RunReport) {
+    async fn finished(
+        format: ResultFormat,
+        printed: &[&[u8]],
+    ) -> (Result<(), BilingualText>, RunReport) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap().0;
         let key = RunKey { task: "t".parse().unwrap(), part: 0, epoch: 1 };

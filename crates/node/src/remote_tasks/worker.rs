@@ -15,7 +15,7 @@ use edge_mirror_protocol::remote_tasks::{
     RunExchange, RunKey, RunOrder, RunOrders, RunReport, RunState, TaskTypeName,
 };
 use edge_mirror_settings::Config;
-use edge_mirror_tasks::Wording;
+use edge_mirror_tasks::BilingualText;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -280,7 +280,7 @@ impl RunWorker {
             self.stop(&key, StopCause::Told);
         }
         for order in refuse {
-            let wording = Wording::new("已取消", "cancelled");
+            let wording = BilingualText::new("已取消", "cancelled");
             self.refuse(&order, &wording).await;
         }
         if !forget.is_empty() {
@@ -303,7 +303,7 @@ impl RunWorker {
                 Some(offered) => self.begin(order, offered, places),
                 None => {
                     let name = &order.task_type;
-                    let wording = Wording::new(
+                    let wording = BilingualText::new(
                         format!("本节点没有任务类型 {name}"),
                         format!("this node has no task type {name}"),
                     );
@@ -348,7 +348,7 @@ impl RunWorker {
         self.active.insert(key, run);
     }
 
-    async fn refuse(&mut self, order: &RunOrder, wording: &Wording) {
+    async fn refuse(&mut self, order: &RunOrder, wording: &BilingualText) {
         let mut report = RunReport::new(order.key.clone(), RunState::Refused);
         report.error = Some(wording.to_string());
         self.keep(report, order.task_type.clone()).await;

@@ -12,7 +12,7 @@ use super::{
     reader::{FaultList, TableReader, line_of},
     template::parse_element,
 };
-use crate::Wording;
+use crate::BilingualText;
 
 /// Parameters, folders, variables and elements of one type at most.
 const MAX_ENTRIES: usize = 64;
@@ -27,7 +27,7 @@ pub fn parse(name: TaskTypeName, text: &str) -> Result<Declaration, Vec<Declarat
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map(|span| line_of(text, span.start));
         let message = error.message();
-        let wording = Wording::new(
+        let wording = BilingualText::new(
             format!("不是有效的 TOML：{message}；请改正这一行"),
             format!("not valid TOML: {message}; fix this line"),
         );
@@ -141,7 +141,7 @@ fn element(table: &TableReader<'_, '_>, value: &DeValue<'_>) -> Option<TemplateE
         );
         return None;
     };
-    let parsed: Result<Vec<_>, Wording> = texts.into_iter().map(parse_element).collect();
+    let parsed: Result<Vec<_>, BilingualText> = texts.into_iter().map(parse_element).collect();
     match parsed {
         Ok(elements) => Some(TemplateElement { elements }),
         Err(fault) => {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::DeclarationFault;
-use crate::Wording;
+use crate::BilingualText;
 
 /// Names that a wrong one is compared with must be at least so similar.
 const MAX_EDITS: usize = 3;
@@ -24,7 +24,7 @@ impl<'t> FaultList<'t> {
     }
 
     /// Notes what is wrong at a place in the text.
-    pub(super) fn note(&self, key: &str, at: Option<usize>, wording: Wording) {
+    pub(super) fn note(&self, key: &str, at: Option<usize>, wording: BilingualText) {
         let line = at.map(|at| line_of(self.text, at));
         let key = Some(key.to_owned()).filter(|key| !key.is_empty());
         self.faults.borrow_mut().push(DeclarationFault { key, line, wording });
@@ -66,7 +66,7 @@ impl<'t, 'f> TableReader<'t, 'f> {
     /// Notes that a key's value is wrong, or, where it has none, the table.
     pub(super) fn wrong(&self, key: &str, zh: impl Into<String>, en: impl Into<String>) {
         let at = self.table.get(key).map(|value| value.span().start).or(self.at);
-        self.faults.note(&self.path_of(key), at, Wording::new(zh, en));
+        self.faults.note(&self.path_of(key), at, BilingualText::new(zh, en));
     }
 
     pub(super) fn value(&self, key: &'static str) -> Option<&'f TomlValue<'t>> {
@@ -196,11 +196,11 @@ impl<'t, 'f> TableReader<'t, 'f> {
             let near = known.iter().min_by_key(|other| strsim::levenshtein(name, other));
             let near = near.filter(|other| strsim::levenshtein(name, other) <= MAX_EDITS);
             let wording = match near {
-                Some(near) => Wording::new(
+                Some(near) => BilingualText::new(
                     format!("没有这一项；是否想写 {near}？"),
                     format!("no such key; did you mean {near}?"),
                 ),
-                None => Wording::new(
+                None => BilingualText::new(
                     format!("没有这一项；可用的有 {}", known.join("、")),
                     format!("no such key; there are {}", known.join(", ")),
                 ),

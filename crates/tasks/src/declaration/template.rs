@@ -3,7 +3,7 @@
 
 use std::{iter::Peekable, path::PathBuf, str::Chars};
 
-use crate::Wording;
+use crate::BilingualText;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandTemplate {
@@ -35,7 +35,7 @@ impl CommandTemplate {
 }
 
 /// Parses one element: `{name}` is a parameter, `{{` and `}}` are braces.
-pub(super) fn parse_element(text: &str) -> Result<Vec<TemplatePart>, Wording> {
+pub(super) fn parse_element(text: &str) -> Result<Vec<TemplatePart>, BilingualText> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut chars = text.chars().peekable();
@@ -59,7 +59,7 @@ pub(super) fn parse_element(text: &str) -> Result<Vec<TemplatePart>, Wording> {
     Ok(parts)
 }
 
-fn placeholder(chars: &mut Peekable<Chars<'_>>) -> Result<String, Wording> {
+fn placeholder(chars: &mut Peekable<Chars<'_>>) -> Result<String, BilingualText> {
     let mut name = String::new();
     loop {
         match chars.next() {
@@ -70,8 +70,8 @@ fn placeholder(chars: &mut Peekable<Chars<'_>>) -> Result<String, Wording> {
     }
 }
 
-fn stray(brace: &str) -> Wording {
-    Wording::new(
+fn stray(brace: &str) -> BilingualText {
+    BilingualText::new(
         format!("单独的 {brace}；参数写作 {{名称}}，花括号本身写作 {{{{ 或 }}}}"),
         format!("a single {brace}; write a parameter as {{name}}, and a brace as {{{{ or }}}}"),
     )

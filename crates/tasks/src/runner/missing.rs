@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Wording;
+use crate::BilingualText;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,7 +32,7 @@ pub enum MissingLimit {
 }
 
 impl MissingLimit {
-    pub fn wording(self) -> Wording {
+    pub fn wording(self) -> BilingualText {
         let (zh, en) = match self {
             Self::ControlGroup => (
                 "没有独立的 cgroup：内存、CPU 和进程数每秒检查数次，超出时终止",
@@ -66,6 +66,6 @@ impl MissingLimit {
             ),
             Self::NewPrivileges => ("不能禁止获得新权限", "new privileges can't be forbidden"),
         };
-        Wording::new(zh, en)
+        BilingualText::new(zh, en)
     }
 }

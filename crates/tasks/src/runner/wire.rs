@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::MissingLimit;
-use crate::Wording;
+use crate::BilingualText;
 
 /// The longest line: parameters and input with what escapes them.
 pub const MAX_LINE_BYTES: usize = 8 << 20;
@@ -56,7 +56,7 @@ pub struct RunEnd {
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     /// Nothing was started.
-    Refused(Wording),
+    Refused(BilingualText),
     NotStarted(String),
     Exited(i32),
     Signaled(i32),
@@ -73,7 +73,7 @@ impl RunEnd {
         Self { outcome, duration_ms: 0, error_tail: String::new(), left: 0 }
     }
 
-    pub(super) fn refused(fault: Wording) -> Self {
+    pub(super) fn refused(fault: BilingualText) -> Self {
         Self::without_run(RunOutcome::Refused(fault))
     }
 
