@@ -27,7 +27,6 @@ mod listeners;
 /// CPU, memory and disk of the machine.
 pub mod machine;
 mod presence;
-/// Work that operators at the main server give to nodes.
 mod remote_tasks;
 /// The other nodes of the fleet.
 pub mod siblings;
@@ -306,8 +305,8 @@ impl Node {
         state: &AppState,
         unverified: Vec<ObjectKey>,
     ) {
-        let (settings, board, fetch) =
-            (self.settings.clone(), self.board.clone(), state.fetch.clone());
+        let (settings, board, fetch, end) =
+            (self.settings.clone(), self.board.clone(), state.fetch.clone(), self.workers.token());
         let worker = presence::PresenceWorker {
             settings: settings.clone(),
             board: board.clone(),
@@ -319,32 +318,29 @@ impl Node {
             load: Mutex::default(),
         };
         self.presence.spawn("presence", worker.run(self.presence.token().clone()));
-        let end = self.workers.token();
-        let (asked, dispatched, ordered) =
-            (connector.clone(), connector.clone(), connector.clone());
-        let worker =
-            sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
-        self.workers.spawn("sync", worker.run(end.clone()));
         let (asking, history) = (settings.clone(), state.casts.clone());
         let reports =
-            casts::report_reads(settings.clone(), asked.clone(), history.clone(), end.clone());
+            casts::report_reads(settings.clone(), connector.clone(), history.clone(), end.clone());
         self.workers.spawn("read casts", reports);
-        let worker = casts::run(asking, board.clone(), asked, history, end.clone());
+        let worker = casts::run(asking, board.clone(), connector.clone(), history, end.clone());
         self.workers.spawn("casts", worker);
         let worker = dispatch::DispatchWorker {
             settings: settings.clone(),
             board: board.clone(),
-            connector: dispatched,
+            connector: connector.clone(),
             fetch: fetch.clone(),
         };
         self.workers.spawn("dispatch", dispatch::run(worker, end.clone()));
         let worker = remote_tasks::RemoteTaskWorker {
             state: state.clone(),
-            connector: ordered,
+            connector: connector.clone(),
             tasks: self.runs.clone(),
             folder: self.settings.path().with_extension("tasks"),
         };
         self.workers.spawn("remote tasks", remote_tasks::run(worker, end.clone()));
+        let worker =
+            sync::SyncWorker::new(settings.clone(), board.clone(), connector, fetch.clone());
+        self.workers.spawn("sync", worker.run(end.clone()));
         let worker =
             upkeep::cleaning::CleanupWorker { settings: settings.clone(), board: board.clone() };
         self.workers.spawn("cleaning", worker.run(end.clone()));

@@ -50,7 +50,7 @@ pub(crate) struct RemoteTaskService {
     pub(crate) following: Arc<Semaphore>,
 }
 
-/// What the main server itself runs of remote tasks.
+/// The remote tasks that the main server itself runs.
 #[derive(Debug)]
 struct LocalOffer {
     boot: Arc<str>,
