@@ -29,7 +29,6 @@ pub mod package;
 pub mod preference;
 /// Packages from node to node.
 pub mod relay;
-/// Work that nodes run for somebody.
 pub mod remote_tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
