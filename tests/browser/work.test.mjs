@@ -28,6 +28,8 @@ async function runner(main, id, outcome) {
     const headers = { "Content-Type": "application/json", "Edge-Mirror-Node": id };
     const signal = AbortSignal.timeout(500);
     const answer = await fetch(main.url(PATH), { method: "POST", headers, body: JSON.stringify(body), signal });
+    // Until it is accepted, which is once it is saved.
+    if (answer.status === 403 && version === 0) return;
     assert.equal(answer.status, 200);
     const orders = await answer.json();
     version = orders.version;
