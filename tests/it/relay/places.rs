@@ -11,8 +11,8 @@ use crate::support::{
 };
 
 /// More than the sockets of a reader that reads nothing can hold.
-const LARGE: usize = 8 << 20;
-const TABLETS: usize = 64;
+const LARGE: usize = 40 << 20;
+const TABLETS: usize = 12;
 const CHILDREN: usize = 2;
 
 async fn tablet(node: &TestNode) -> Response {
