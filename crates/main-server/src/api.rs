@@ -23,6 +23,7 @@ pub(crate) mod node_remote_tasks;
 pub(crate) mod nodes;
 pub(crate) mod overview;
 pub(crate) mod readiness;
+mod page_limit;
 pub(crate) mod path;
 pub(crate) mod remote_tasks;
 mod refusal;

@@ -31,6 +31,7 @@ use tracing::info;
 use crate::{
     api::{
         json::{DeclaredJson, LargeJsonBody, WrittenJson},
+        page_limit::checked_limit,
         path::path_text,
     },
     refusal::RequestError,
@@ -40,9 +41,6 @@ use crate::{
 pub(crate) use views::{NodeDispatchState, TaskDetails, TaskPage, TaskView};
 
 type Shared = State<Arc<Server>>;
-
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
 
 /// The task that a path names.
 pub(crate) struct PathTask(pub(super) TaskId);
@@ -150,14 +148,4 @@ pub(crate) async fn retry(
 
 fn written(server: &Server, task: &DispatchTask) -> WrittenJson {
     WrittenJson::new(&TaskView::new(task, server))
-}
-
-fn checked_limit(limit: Option<usize>) -> Result<usize, RequestError> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    match (1..=MAX_LIMIT).contains(&limit) {
-        true => Ok(limit),
-        false => Err(RequestError::Invalid(format!(
-            "limit 应为 1 到 {MAX_LIMIT} / limit must be from 1 to {MAX_LIMIT}"
-        ))),
-    }
 }

@@ -34,6 +34,7 @@ use tracing::info;
 use crate::{
     api::{
         json::{DeclaredJson, LargeJsonBody, WrittenJson},
+        page_limit::checked_limit,
         path::path_text,
     },
     refusal::RequestError,
@@ -47,9 +48,6 @@ pub(crate) use views::{
 };
 
 type Shared = State<Arc<Server>>;
-
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
 
 pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new()
@@ -185,14 +183,4 @@ pub(crate) async fn retry(
     info!("what failed of remote task {id} is done again in {}", entry.task.id);
     Ok((StatusCode::ACCEPTED, WrittenJson::new(&RemoteTaskView::new(&entry, &server)))
         .into_response())
-}
-
-fn checked_limit(limit: Option<usize>) -> Result<usize, RequestError> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    match (1..=MAX_LIMIT).contains(&limit) {
-        true => Ok(limit),
-        false => Err(RequestError::Invalid(format!(
-            "limit 应为 1 到 {MAX_LIMIT} / limit must be from 1 to {MAX_LIMIT}"
-        ))),
-    }
 }
