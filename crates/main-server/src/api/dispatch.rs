@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{FromRequestParts, State},
-    http::{StatusCode, request::Parts},
+    extract::State,
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use edge_mirror_http::{access::Operator, wire::ApiQuery};
@@ -32,7 +32,7 @@ use crate::{
     api::{
         json::{DeclaredJson, LargeJsonBody, WrittenJson},
         page_limit::checked_limit,
-        path::path_text,
+        path::PathTask,
     },
     refusal::RequestError,
     server::{RequestedTask, Server},
@@ -41,22 +41,6 @@ use crate::{
 pub(crate) use views::{NodeDispatchState, TaskDetails, TaskPage, TaskView};
 
 type Shared = State<Arc<Server>>;
-
-/// The task that a path names.
-pub(crate) struct PathTask(pub(super) TaskId);
-
-impl FromRequestParts<Arc<Server>> for PathTask {
-    type Rejection = RequestError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        server: &Arc<Server>,
-    ) -> Result<Self, RequestError> {
-        let text = path_text(parts, server, "task").await.unwrap_or_default();
-        let unknown = || RequestError::UnknownTask(text.chars().take(64).collect());
-        text.parse().map(Self).map_err(|_| unknown())
-    }
-}
 
 #[derive(Deserialize)]
 pub(crate) struct TaskQuery {
@@ -107,7 +91,7 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     State(server): Shared,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
     ApiQuery(asked): ApiQuery<NodeQuery>,
 ) -> Result<WrittenJson, RequestError> {
     let limit = checked_limit(asked.limit)?;
@@ -119,7 +103,7 @@ pub(crate) async fn show(
 
 pub(crate) async fn files(
     State(server): Shared,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
 ) -> Result<WrittenJson, RequestError> {
     let table = server.dispatch.table();
     let files = table.files(&id).ok_or_else(|| RequestError::UnknownTask(id.to_string()))?;
@@ -129,7 +113,7 @@ pub(crate) async fn files(
 pub(crate) async fn cancel(
     State(server): Shared,
     Extension(operator): Extension<Operator>,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
 ) -> Result<Response, RequestError> {
     let task = server.cancel_task(&id, &operator).await?;
     info!("task {id} was cancelled, or its files are taken back");
@@ -139,7 +123,7 @@ pub(crate) async fn cancel(
 pub(crate) async fn retry(
     State(server): Shared,
     Extension(operator): Extension<Operator>,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
 ) -> Result<Response, RequestError> {
     let task = server.retry_task(&id, &operator).await?;
     info!("nodes that failed in task {id} try again in task {}", task.id);

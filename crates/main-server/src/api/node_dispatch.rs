@@ -30,8 +30,8 @@ use serde::Deserialize;
 use super::node_casts::addressed_node;
 use crate::{
     api::{
-        dispatch::PathTask,
         json::{BODY_TIMEOUT, WrittenJson},
+        path::PathTask,
     },
     refusal::RequestError,
     server::{Server, blob_key},
@@ -84,7 +84,7 @@ pub(crate) async fn list(State(server): Shared, AcceptedNode(node): AcceptedNode
 pub(crate) async fn files(
     State(server): Shared,
     AcceptedNode(node): AcceptedNode,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
 ) -> Result<WrittenJson, RequestError> {
     let files = files_for(&server, &node, &id)?.files.clone();
     let parents = server.file_parents(&id, &node);
@@ -95,7 +95,7 @@ pub(crate) async fn files(
 pub(crate) async fn file(
     State(server): Shared,
     AcceptedNode(node): AcceptedNode,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
     number: Result<Path<(String, usize)>, PathRejection>,
     request: Request,
 ) -> Result<Response, RequestError> {
@@ -114,7 +114,7 @@ pub(crate) async fn file(
 pub(crate) async fn pieces(
     State(server): Shared,
     AcceptedNode(node): AcceptedNode,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
     number: Result<Path<(String, usize)>, PathRejection>,
 ) -> Result<Response, RequestError> {
     let files = files_for(&server, &node, &id)?;
@@ -131,7 +131,7 @@ pub(crate) async fn pieces(
 pub(crate) async fn bundle(
     State(server): Shared,
     AcceptedNode(node): AcceptedNode,
-    PathTask(id): PathTask,
+    PathTask(id): PathTask<TaskId>,
     ApiQuery(BundleQuery { first, count }): ApiQuery<BundleQuery>,
 ) -> Result<Response, RequestError> {
     let files = files_for(&server, &node, &id)?;

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{FromRequestParts, State},
-    http::{StatusCode, request::Parts},
+    extract::State,
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -35,7 +35,7 @@ use crate::{
     api::{
         json::{DeclaredJson, LargeJsonBody, WrittenJson},
         page_limit::checked_limit,
-        path::path_text,
+        path::PathTask,
     },
     refusal::RequestError,
     server::Server,
@@ -58,22 +58,6 @@ pub(super) fn routes() -> Router<Arc<Server>> {
         .route("/api/v1/tasks/{task}/events", get(following::follow))
         .route("/api/v1/tasks/{task}/cancel", post(cancel))
         .route("/api/v1/tasks/{task}/retry", post(retry))
-}
-
-/// The task that a path names.
-pub(crate) struct PathRemoteTask(RemoteTaskId);
-
-impl FromRequestParts<Arc<Server>> for PathRemoteTask {
-    type Rejection = RequestError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        server: &Arc<Server>,
-    ) -> Result<Self, RequestError> {
-        let text = path_text(parts, server, "task").await.unwrap_or_default();
-        let unknown = || RequestError::UnknownTask(text.chars().take(64).collect());
-        text.parse().map(Self).map_err(|_| unknown())
-    }
 }
 
 #[derive(Deserialize)]
@@ -140,7 +124,7 @@ pub(crate) async fn types(State(server): Shared) -> WrittenJson {
 
 pub(crate) async fn show(
     State(server): Shared,
-    PathRemoteTask(id): PathRemoteTask,
+    PathTask(id): PathTask<RemoteTaskId>,
     ApiQuery(asked): ApiQuery<PartQuery>,
 ) -> Result<WrittenJson, RequestError> {
     let limit = checked_limit(asked.limit)?;
@@ -154,7 +138,7 @@ pub(crate) async fn show(
 
 pub(crate) async fn weigh(
     State(server): Shared,
-    PathRemoteTask(id): PathRemoteTask,
+    PathTask(id): PathTask<RemoteTaskId>,
 ) -> Result<WrittenJson, RequestError> {
     let table = server.remote_tasks.table();
     let entry = table.get(&id)?;
@@ -166,7 +150,7 @@ pub(crate) async fn weigh(
 pub(crate) async fn cancel(
     State(server): Shared,
     Extension(operator): Extension<Operator>,
-    PathRemoteTask(id): PathRemoteTask,
+    PathTask(id): PathTask<RemoteTaskId>,
 ) -> Result<Response, RequestError> {
     let entry = server.cancel_remote_task(&id, &operator).await?;
     info!("remote task {id} is cancelled");
@@ -177,7 +161,7 @@ pub(crate) async fn cancel(
 pub(crate) async fn retry(
     State(server): Shared,
     Extension(operator): Extension<Operator>,
-    PathRemoteTask(id): PathRemoteTask,
+    PathTask(id): PathTask<RemoteTaskId>,
 ) -> Result<Response, RequestError> {
     let entry = server.retry_remote_task(&id, &operator).await?;
     info!("what failed of remote task {id} is done again in {}", entry.task.id);

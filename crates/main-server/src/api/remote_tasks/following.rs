@@ -11,8 +11,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{PathRemoteTask, RemoteTaskView};
-use crate::{refusal::RequestError, server::Server, state::remote_tasks::TaskEntry};
+use super::RemoteTaskView;
+use crate::{
+    api::path::PathTask, refusal::RequestError, server::Server, state::remote_tasks::TaskEntry,
+};
 
 /// A stream ends after this time, and its reader connects again: with the rights that it has
 /// then.
@@ -23,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn follow(
     State(server): State<Arc<Server>>,
-    PathRemoteTask(id): PathRemoteTask,
+    PathTask(id): PathTask<RemoteTaskId>,
 ) -> Result<Response, RequestError> {
     let permit = server.remote_tasks.following.clone().try_acquire_owned();
     let permit = permit.map_err(|_| RequestError::TooManyFollowers)?;
